@@ -1,0 +1,126 @@
+"""The words of the domain as values: experiments, their variants and configuration."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, IntEnum
+from typing import Any
+
+DEFAULT_MIN_SAMPLES = 100
+DEFAULT_BASELINE_SHARE = 0.1
+MAX_SEGMENTS = 200
+
+
+class ExperimentState(Enum):
+    """What an experiment may do."""
+
+    DRAFT = "DRAFT"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+
+
+class SegmentationMode(Enum):
+    """How users are divided into segments."""
+
+    DISABLED = "DISABLED"
+    MANUAL = "MANUAL"
+
+
+class Reason(IntEnum):
+    """Why a user got a variant. The numbers are those of samplit.allocation.v1.Reason and of stored records."""
+
+    SAMPLED = 1
+    HOLDOUT = 2
+    BASELINE = 3
+    FALLBACK = 4
+    BOT = 5
+    PAUSED = 6
+    COMPLETED = 7
+    DEGRADED = 8
+    OVERRIDE = 9
+    VARIANT_RETIRED = 10
+
+
+class Group(IntEnum):
+    """The randomised group of a user in an experiment."""
+
+    ADAPTIVE = 1
+    BASELINE = 2
+    HOLDOUT = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the things users may see. `number` is its place in posterior tables and records: never reused."""
+
+    number: int
+    variant_id: str
+    name: str
+    content: dict[str, Any]
+    retired: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """How an experiment is segmented. `segment_by` names dimensions in the order of the segment key."""
+
+    mode: SegmentationMode = SegmentationMode.DISABLED
+    segment_by: tuple[str, ...] = ()
+    min_samples_per_segment: int = DEFAULT_MIN_SAMPLES
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment as Postgres holds it.
+
+    `number` is its compact key in records; `salt` (16 bytes) seeds its draws and groups; `revision` grows by one with
+    every change and is the etag; `segmentation_version` only moves forward.
+    """
+
+    number: int
+    experiment_id: str
+    name: str
+    description: str
+    owner: str
+    state: ExperimentState
+    variants: tuple[Variant, ...]
+    control_variant_id: str
+    primary_metric: str
+    segmentation: SegmentationConfig
+    segmentation_version: int
+    holdout_share: float
+    baseline_share: float
+    time_zone: str
+    salt: bytes
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    winner_variant_id: str = ""
+
+    def variant(self, variant_id: str) -> Variant | None:
+        """The variant of this id, retired or not."""
+        return next((v for v in self.variants if v.variant_id == variant_id), None)
+
+    @property
+    def control(self) -> Variant:
+        """The control variant."""
+        return next(v for v in self.variants if v.variant_id == self.control_variant_id)
+
+
+@dataclass(frozen=True)
+class ExperimentDraft:
+    """What a caller sets of an experiment; the rest is the store's. Variants are numbered by their order."""
+
+    experiment_id: str
+    name: str
+    variants: tuple[Variant, ...]
+    control_variant_id: str
+    description: str = ""
+    owner: str = ""
+    primary_metric: str = "conversion"
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    holdout_share: float = 0.0
+    baseline_share: float = DEFAULT_BASELINE_SHARE
+    time_zone: str = "UTC"

@@ -1,0 +1,56 @@
+"""Keyed hashes: users, groups and the seeds of draws, each in a domain of its own.
+
+BLAKE2b (RFC 7693) with its `key` and `person` parameters: one domain says nothing about another.
+"""
+
+import base64
+import struct
+from hashlib import blake2b
+
+from allocator.errors import InvalidFieldError
+
+USER_KEY_BYTES = 16
+_ACCOUNT = b"default"  # API keys belong to accounts; there is one as yet. Part of the hash, since that never changes.
+_TAG_BYTES = 4
+
+
+def user_key(identity: bytes, user_identifier: str) -> bytes:
+    """The 16-byte key that stands for a user everywhere. `identity` is the installation's secret."""
+    message = _ACCOUNT + b"\0" + user_identifier.encode()
+    return blake2b(message, digest_size=USER_KEY_BYTES, key=identity, person=b"samplit.user").digest()
+
+
+def group_position(salt: bytes, key: bytes) -> float:
+    """Where a user stands in [0, 1) when an experiment is divided into groups."""
+    digest = blake2b(key, digest_size=8, key=salt, person=b"samplit.group").digest()
+    return int.from_bytes(digest, "little") / 2.0**64
+
+
+def draw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[int, int]:
+    """Two 64-bit words that seed the random stream of one decision."""
+    message = key + posterior_version.to_bytes(8, "little")
+    digest = blake2b(message, digest_size=16, key=salt, person=b"samplit.draw").digest()
+    first, second = struct.unpack("<QQ", digest)
+    return first, second
+
+
+def assignment_id(identity: bytes, experiment_number: int, key: bytes) -> str:
+    """The public name of an assignment: opaque, 32 URL-safe characters, the same for every call."""
+    body = struct.pack("<I", experiment_number) + key
+    return base64.urlsafe_b64encode(body + _tag(identity, body)).decode()
+
+
+def parse_assignment_id(identity: bytes, text: str) -> tuple[int, bytes]:
+    """The experiment number and user key of an assignment id. Raises InvalidFieldError if it is not one of ours."""
+    try:
+        raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    body, tag = raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
+    if len(body) != 4 + USER_KEY_BYTES or tag != _tag(identity, body):
+        raise InvalidFieldError.of("assignment_id", "must be an assignment_id as AllocateUser answered it")
+    return struct.unpack("<I", body[:4])[0], body[4:]
+
+
+def _tag(identity: bytes, body: bytes) -> bytes:
+    return blake2b(body, digest_size=_TAG_BYTES, key=identity, person=b"samplit.assign").digest()
