@@ -1,0 +1,90 @@
+"""Authenticated encryption of algorithm state, and the installation's secrets as files of mode 0600.
+
+AES-256-GCM by Tink; the associated data bind a ciphertext to what it is of, so that it cannot be moved. Knows nothing
+of what is inside.
+"""
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import tink
+from tink import aead, secret_key_access
+
+_IDENTITY_BYTES = 32
+
+
+class SecretsUnusableError(Exception):
+    """A secret's file cannot be read, or does not hold what it should."""
+
+
+class DecryptionError(Exception):
+    """The ciphertext is damaged, or was made for another place or with another key."""
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """What every server of an installation shares. `identity` keys the hashes of user identifiers."""
+
+    identity: bytes
+    _aead: aead.Aead
+
+    @property
+    def identity_fingerprint(self) -> bytes:
+        """Tells two identities apart without giving either away (16 bytes)."""
+        return blake2b(b"", digest_size=16, key=self.identity, person=b"samplit.finger").digest()
+
+    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
+        """Encrypt for the place that `associated_data` names."""
+        sealed: bytes = self._aead.encrypt(plaintext, associated_data)
+        return sealed
+
+    def decrypt(self, ciphertext: bytes, associated_data: bytes) -> bytes:
+        """The plaintext. Raises DecryptionError."""
+        try:
+            plaintext: bytes = self._aead.decrypt(ciphertext, associated_data)
+        except tink.TinkError as error:
+            raise DecryptionError("the encrypted state does not belong here, or its key is missing") from error
+        return plaintext
+
+
+def load_secrets(folder: Path) -> Secrets:
+    """Read the keyset and the identity key, making them on the first start. Raises SecretsUnusableError."""
+    aead.register()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keyset = _read_or_create(folder / "keyset.json", _new_keyset)
+        identity = _read_or_create(folder / "identity.key", lambda: secrets.token_hex(_IDENTITY_BYTES))
+        handle = tink.json_proto_keyset_format.parse(keyset, secret_key_access.TOKEN)
+        identity_key = bytes.fromhex(identity)
+    except (OSError, ValueError, tink.TinkError) as error:
+        raise SecretsUnusableError(f"the secrets in {folder} are not usable: {error}") from error
+    if len(identity_key) != _IDENTITY_BYTES:
+        raise SecretsUnusableError(f"{folder / 'identity.key'} must hold {_IDENTITY_BYTES} bytes in hexadecimal")
+    return Secrets(identity_key, handle.primitive(aead.Aead))
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file of mode 0600, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+def _new_keyset() -> str:
+    handle = tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM)
+    text: str = tink.json_proto_keyset_format.serialize(handle, secret_key_access.TOKEN)
+    return text
+
+
+def _read_or_create(path: Path, create: Callable[[], str]) -> str:
+    if not path.exists():
+        write_secret(path, create())
+    return path.read_text().strip()

@@ -1,0 +1,46 @@
+"""What the event streams carry: one message for each new assignment and each accepted conversion.
+
+MessagePack, by msgspec: a decoder checks types, so that a damaged event is noticed. Fields may be added at the end,
+with a default; none may be removed or change its meaning while streams hold old events.
+"""
+
+import msgspec
+
+
+class AssignmentEvent(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """A new assignment, with all that the analysis needs of the decision. Times are Unix seconds."""
+
+    experiment: int
+    user_key: bytes
+    variant: int
+    segmentation_version: int
+    segment: int
+    segment_key: str
+    reason: int
+    group: int
+    posterior_version: int
+    revision: int
+    propensity: float
+    marginal: float
+    q_segment: float
+    q_global: float
+    context: dict[str, str]
+    assigned_at: int
+
+
+class ConversionEvent(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    """An accepted conversion of an existing assignment. `occurred_at` is in Unix seconds."""
+
+    experiment: int
+    user_key: bytes
+    metric: str
+    event_id: str
+    value: float
+    currency: str
+    occurred_at: int
+
+
+Event = AssignmentEvent | ConversionEvent
+
+encode_event = msgspec.msgpack.Encoder().encode
+decode_event = msgspec.msgpack.Decoder(Event).decode

@@ -1,0 +1,174 @@
+"""Events into rows and counts: at-least-once delivery, exactly-once effect.
+
+Rows that are there already are not inserted again, and only inserted rows are counted, in the same transaction. Each
+counted row keeps the posterior version that first knows it: the next one, since publishing takes the experiment's row
+FOR UPDATE and counting takes it FOR SHARE.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from allocator.experiment import Group, Reason
+from storage.events import AssignmentEvent, ConversionEvent, Event
+from storage.postgres.pool import Connection
+
+_Cell = tuple[int, int, int, int, date]  # experiment, segmentation version, segment, variant, day
+
+_LOCK_EXPERIMENTS = """
+    SELECT experiment_no, posterior_version + 1 AS pending_version, time_zone, primary_metric
+    FROM experiments WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE
+"""
+_INSERT_SEGMENTS = """
+    INSERT INTO experiment_segments (experiment_no, segmentation_version, segment_no, segment_key)
+    SELECT * FROM unnest($1::int[], $2::int[], $3::int[], $4::text[]) ON CONFLICT DO NOTHING
+"""
+_INSERT_ASSIGNMENTS = """
+    INSERT INTO assignments (experiment_no, user_key, variant_no, segmentation_version, segment_no, reason,
+        allocation_group, posterior_version, revision, propensity, marginal_propensity, q_segment, q_global, context,
+        assigned_at, day, counted_version)
+    SELECT * FROM unnest($1::int[], $2::bytea[], $3::smallint[], $4::int[], $5::int[], $6::allocation_reason[],
+        $7::allocation_group[], $8::bigint[], $9::bigint[], $10::float8[], $11::float8[], $12::float8[],
+        $13::float8[], $14::jsonb[], $15::timestamptz[], $16::date[], $17::bigint[])
+    ON CONFLICT DO NOTHING
+    RETURNING experiment_no, segmentation_version, segment_no, variant_no, day
+"""
+_INSERT_CONVERSIONS = """
+    INSERT INTO conversions (experiment_no, user_key, metric, event_id, value, currency, occurred_at)
+    SELECT * FROM unnest($1::int[], $2::bytea[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::timestamptz[])
+    ON CONFLICT DO NOTHING
+    RETURNING experiment_no, user_key, metric, occurred_at
+"""
+_CREDIT = """
+    UPDATE assignments a SET converted_at = c.occurred_at, converted_version = c.pending_version
+    FROM unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::bigint[])
+        AS c (experiment_no, user_key, occurred_at, pending_version)
+    WHERE a.experiment_no = c.experiment_no AND a.user_key = c.user_key AND a.converted_at IS NULL
+    RETURNING a.experiment_no, a.segmentation_version, a.segment_no, a.variant_no, a.day
+"""
+_CREATE_CELLS = """
+    INSERT INTO segment_counts (experiment_no, segmentation_version, segment_no, variant_no, day, trials, successes,
+        pending_version)
+    SELECT *, 0, 0, 0 FROM unnest($1::int[], $2::int[], $3::int[], $4::smallint[], $5::date[])
+    ON CONFLICT DO NOTHING
+"""
+_ADD_COUNTS = """
+    WITH added AS (
+        SELECT * FROM unnest($1::int[], $2::int[], $3::int[], $4::smallint[], $5::date[], $6::bigint[], $7::bigint[],
+                $8::bigint[])
+            AS a (experiment_no, segmentation_version, segment_no, variant_no, day, trials, successes, pending_version)
+    ), locked AS (
+        SELECT added.* FROM segment_counts
+            JOIN added USING (experiment_no, segmentation_version, segment_no, variant_no, day)
+        ORDER BY experiment_no, segmentation_version, segment_no, variant_no, day
+        FOR UPDATE OF segment_counts
+    )
+    UPDATE segment_counts s SET trials = s.trials + l.trials, successes = s.successes + l.successes,
+        pending_version = l.pending_version
+    FROM locked l
+    WHERE (s.experiment_no, s.segmentation_version, s.segment_no, s.variant_no, s.day)
+        = (l.experiment_no, l.segmentation_version, l.segment_no, l.variant_no, l.day)
+"""
+
+
+async def write(connection: Connection, events: Sequence[Event]) -> set[int]:
+    """Store and count events in one transaction; answers the experiments whose counts changed.
+
+    Raises:
+        asyncpg.DataError, asyncpg.IntegrityConstraintViolationError: one of the events cannot be stored; none is.
+    """
+    async with connection.transaction():
+        rows = await connection.fetch(_LOCK_EXPERIMENTS, sorted({event.experiment for event in events}))
+        experiments = {row["experiment_no"]: row for row in rows}
+        unknown = next((event.experiment for event in events if event.experiment not in experiments), None)
+        if unknown is not None:
+            raise asyncpg.ForeignKeyViolationError(f"there is no experiment number {unknown}")
+        assigned = await _assign(connection, [e for e in events if isinstance(e, AssignmentEvent)], experiments)
+        converted = await _convert(connection, [e for e in events if isinstance(e, ConversionEvent)], experiments)
+        cells = sorted(assigned | converted)  # in sorted order, so that workers cannot wait for each other in a ring
+        await connection.execute(_CREATE_CELLS, *_columns(cells, 5))
+        await connection.execute(
+            _ADD_COUNTS,
+            *_columns([(*cell, assigned[cell], converted[cell], _pending(experiments, cell)) for cell in cells], 8),
+        )
+    return {cell[0] for cell in cells}
+
+
+async def _assign(
+    connection: Connection, events: Sequence[AssignmentEvent], experiments: dict[int, asyncpg.Record]
+) -> Counter[_Cell]:
+    if not events:
+        return Counter()
+    segments = sorted({(e.experiment, e.segmentation_version, e.segment, e.segment_key) for e in events})
+    await connection.execute(_INSERT_SEGMENTS, *_columns(segments, 4))
+    rows = []
+    for event in sorted(events, key=lambda e: (e.experiment, e.user_key)):
+        experiment = experiments[event.experiment]
+        assigned_at = datetime.fromtimestamp(event.assigned_at, UTC)
+        rows.append(
+            (
+                event.experiment,
+                event.user_key,
+                event.variant,
+                event.segmentation_version,
+                event.segment,
+                Reason(event.reason).name,
+                Group(event.group).name,
+                event.posterior_version,
+                event.revision,
+                event.propensity,
+                event.marginal,
+                event.q_segment,
+                event.q_global,
+                event.context,
+                assigned_at,
+                assigned_at.astimezone(ZoneInfo(experiment["time_zone"])).date(),
+                experiment["pending_version"],
+            )
+        )
+    return _count(await connection.fetch(_INSERT_ASSIGNMENTS, *_columns(rows, 17)))
+
+
+async def _convert(
+    connection: Connection, events: Sequence[ConversionEvent], experiments: dict[int, asyncpg.Record]
+) -> Counter[_Cell]:
+    if not events:
+        return Counter()
+    rows = [
+        (
+            e.experiment,
+            e.user_key,
+            e.metric,
+            e.event_id,
+            e.value,
+            e.currency,
+            datetime.fromtimestamp(e.occurred_at, UTC),
+        )
+        for e in sorted(events, key=lambda e: (e.experiment, e.user_key, e.metric, e.event_id))
+    ]
+    first: dict[tuple[int, bytes], datetime] = {}
+    for row in await connection.fetch(_INSERT_CONVERSIONS, *_columns(rows, 7)):
+        if row["metric"] == experiments[row["experiment_no"]]["primary_metric"]:
+            user = row["experiment_no"], row["user_key"]
+            first[user] = min(row["occurred_at"], first.get(user, row["occurred_at"]))
+    credited = [(*user, occurred_at, _pending(experiments, user)) for user, occurred_at in sorted(first.items())]
+    return _count(await connection.fetch(_CREDIT, *_columns(credited, 4)))
+
+
+def _pending(experiments: dict[int, asyncpg.Record], cell: Sequence[object]) -> int:
+    version: int = experiments[cell[0]]["pending_version"]  # type: ignore[index]
+    return version
+
+
+def _count(rows: Iterable[asyncpg.Record]) -> Counter[_Cell]:
+    return Counter(
+        (r["experiment_no"], r["segmentation_version"], r["segment_no"], r["variant_no"], r["day"]) for r in rows
+    )
+
+
+def _columns(rows: Sequence[Sequence[object]], width: int) -> list[list[object]]:
+    """Rows turned into one array for each column."""
+    return [[row[column] for row in rows] for column in range(width)]

@@ -1,0 +1,101 @@
+"""Connections, and the schema they find."""
+
+import asyncio
+import json
+from importlib.resources import as_file, files
+from typing import cast
+
+import asyncpg
+from pogo_core.util import migrate as pogo
+
+from allocator.errors import StoreUnavailableError
+
+SCHEMA = "samplit"
+_CONNECT_SECONDS = 10
+_MIGRATION_LOCK = 0x5A3B17  # an advisory lock: servers that start together migrate one after the other
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
+
+
+async def connect(dsn: str) -> asyncpg.Connection:
+    """One connection. Raises StoreUnavailableError, naming the host but no secret."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings={"search_path": SCHEMA})
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
+    await _set_codecs(connection)
+    return connection
+
+
+async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
+    """A pool of at most `size` connections. Raises StoreUnavailableError."""
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=_CONNECT_SECONDS,
+            server_settings={"search_path": SCHEMA},
+            init=_set_codecs,
+        )
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
+
+
+async def migrate(dsn: str) -> None:
+    """Bring the schema up to date. Safe to run from several processes at once."""
+    connection = await connect(dsn)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        with as_file(files("storage.postgres") / "migrations") as folder:
+            await pogo.apply(connection, folder, schema_name=SCHEMA)
+    finally:
+        await connection.close()
+
+
+async def drop_schema(dsn: str) -> None:
+    """Delete everything that Samplit keeps in this database."""
+    connection = await connect(dsn)
+    try:
+        await connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        if await connection.fetchval("SELECT to_regclass('public._pogo_migration')"):
+            await connection.execute("DELETE FROM public._pogo_migration WHERE schema_name = $1", SCHEMA)
+    finally:
+        await connection.close()
+
+
+async def agree_on_installation(connection: Connection, identity_fingerprint: bytes, shards: int) -> None:
+    """Make sure that all servers of this database hash users alike.
+
+    Raises:
+        StoreUnavailableError: the database belongs to an installation with another identity key or shard count.
+    """
+    row = await connection.fetchrow(
+        """
+        INSERT INTO installation (identity_fingerprint, shards) VALUES ($1, $2)
+        ON CONFLICT (singleton) DO UPDATE SET singleton = true
+        RETURNING identity_fingerprint, shards
+        """,
+        identity_fingerprint,
+        shards,
+    )
+    found = cast("asyncpg.Record", row)
+    if (bytes(found["identity_fingerprint"]), found["shards"]) != (identity_fingerprint, shards):
+        raise StoreUnavailableError(
+            "this database was set up with another identity key or number of shards: "
+            "give this server the secrets/ folder of the first one"
+        )
+
+
+async def _set_codecs(connection: Connection) -> None:
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def close_pool(pool: asyncpg.Pool, *, seconds: float = 5) -> None:
+    """Close, and cut what does not end in time."""
+    try:
+        await asyncio.wait_for(pool.close(), seconds)
+    except TimeoutError:
+        pool.terminate()

@@ -1,0 +1,49 @@
+"""The posterior that serves, in its encrypted form."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from storage.postgres.pool import Connection
+
+
+@dataclass(frozen=True)
+class SealedPosterior:
+    """An encrypted posterior and its version."""
+
+    version: int
+    ciphertext: bytes
+    published_at: datetime
+
+
+async def posterior_version(connection: Connection, experiment_number: int) -> int:
+    """The version that serves. The experiment is locked against counting until the transaction ends."""
+    version: int = await connection.fetchval(
+        "SELECT posterior_version FROM experiments WHERE experiment_no = $1 FOR UPDATE", experiment_number
+    )
+    return version
+
+
+async def store(connection: Connection, experiment_number: int, version: int, ciphertext: bytes, now: datetime) -> None:
+    """Replace the posterior. Call it in the transaction that took `posterior_version`."""
+    await connection.execute(
+        """
+        INSERT INTO segment_posteriors (experiment_no, version, ciphertext, published_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (experiment_no) DO UPDATE
+        SET version = excluded.version, ciphertext = excluded.ciphertext, published_at = excluded.published_at
+        """,
+        experiment_number,
+        version,
+        ciphertext,
+        now,
+    )
+    await connection.execute(
+        "UPDATE experiments SET posterior_version = $2 WHERE experiment_no = $1", experiment_number, version
+    )
+
+
+async def load(connection: Connection, experiment_number: int) -> SealedPosterior | None:
+    """The stored posterior, or None before anything was learned."""
+    row = await connection.fetchrow(
+        "SELECT version, ciphertext, published_at FROM segment_posteriors WHERE experiment_no = $1", experiment_number
+    )
+    return None if row is None else SealedPosterior(**row)

@@ -1,0 +1,1 @@
+"""Redis or Valkey: what the data plane needs, and the event streams."""

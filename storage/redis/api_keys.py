@@ -1,0 +1,28 @@
+"""The active API keys as servers read them: from Redis, so that the data plane never waits for Postgres."""
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from storage.postgres.api_keys import ActiveKey
+from storage.redis import keys
+from storage.redis.client import read_hash
+
+
+async def publish(client: Redis, active: Sequence[ActiveKey]) -> None:
+    """Replace the published keys, and tell the servers."""
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.delete(keys.API_KEYS)
+        for key in active:
+            pipe.hset(keys.API_KEYS, key.secret_hash, " ".join([key.key_id, *key.scopes]))
+        pipe.publish(keys.NOTICES, keys.API_KEYS)
+        await pipe.execute()
+
+
+async def load(client: Redis) -> dict[bytes, ActiveKey]:
+    """The published keys by secret hash."""
+    active = {}
+    for secret_hash, value in (await read_hash(client, keys.API_KEYS)).items():
+        key_id, *scopes = value.decode().split(" ")
+        active[secret_hash] = ActiveKey(key_id, secret_hash, tuple(scopes))
+    return active

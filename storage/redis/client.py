@@ -1,0 +1,56 @@
+"""The connection to Redis, checked at start, and the function library loaded on it."""
+
+from importlib.resources import files
+from typing import cast
+
+import redis.exceptions
+from redis.asyncio import Redis
+
+from allocator.errors import StoreUnavailableError
+
+_TIMEOUT_SECONDS = 2.0
+UNREACHABLE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.BusyLoadingError)
+
+
+def create_client(url: str) -> Redis:
+    """A client with its pool; nothing is connected yet. Raises StoreUnavailableError if the URL is not one."""
+    try:
+        return Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+    except ValueError as error:
+        raise StoreUnavailableError(f"SAMPLIT_REDIS_URL: {error}") from error
+
+
+async def prepare(client: Redis) -> None:
+    """Check that this Redis may be relied on, and load the function library.
+
+    Raises:
+        StoreUnavailableError: it does not answer, could evict keys, or is too old for functions.
+    """
+    try:
+        memory = await client.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise StoreUnavailableError(
+                f"Redis at SAMPLIT_REDIS_URL may evict keys (maxmemory-policy is {policy}): "
+                "users would change their variant. Set maxmemory-policy to noeviction"
+            )
+        await load_functions(client)
+    except redis.exceptions.RedisError as error:
+        raise StoreUnavailableError(f"Redis does not answer at SAMPLIT_REDIS_URL: {error}") from error
+
+
+async def load_functions(client: Redis) -> None:
+    """Load the function library, replacing an older one."""
+    await client.function_load((files("storage.redis") / "functions.lua").read_text(), replace=True)
+
+
+async def read_hash(client: Redis, key: str) -> dict[bytes, bytes]:
+    """All fields of a hash, as bytes."""
+    return cast("dict[bytes, bytes]", await client.hgetall(key))
+
+
+async def delete_all(client: Redis) -> None:
+    """Delete every key that Samplit uses, and no other."""
+    for pattern in ("samplit:*", "{s[0-9][0-9]}:*"):
+        async for key in client.scan_iter(match=pattern, count=1000):
+            await client.unlink(key)

@@ -1,0 +1,56 @@
+"""Names of keys in Redis, in one place.
+
+`{sNN}` is the hash tag of shard NN: all that one user's calls touch is in one slot of a Redis Cluster.
+"""
+
+INDEX = "samplit:index"  # hash: experiment number -> "STATE experiment_id", of all but drafts
+API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope"
+NOTICES = "samplit:notices"  # channel: an experiment id, or API_KEYS
+
+
+def shard_tag(shard: int) -> str:
+    """The hash tag of a shard."""
+    return f"{{s{shard:02d}}}"
+
+
+def shard_of(user_key: bytes, shards: int) -> int:
+    """The shard that a user lives in."""
+    return int.from_bytes(user_key[:4], "little") % shards
+
+
+def record_prefix(shard: int) -> str:
+    """Before the bucket of a sticky record."""
+    return f"{shard_tag(shard)}:a:"
+
+
+def dedupe_prefix(shard: int) -> str:
+    """Before the mark of an accepted event."""
+    return f"{shard_tag(shard)}:c:"
+
+
+def stream(shard: int) -> str:
+    """The event stream of a shard."""
+    return f"{shard_tag(shard)}:events"
+
+
+def dead_letters(shard: int) -> str:
+    """The stream of events that could not be counted."""
+    return f"{shard_tag(shard)}:dead"
+
+
+def bucket_and_field(experiment_number: int, user_key: bytes) -> tuple[bytes, bytes]:
+    """Where a sticky record is: the hash under the record prefix, and the field in it.
+
+    65,536 hashes an experiment keep each small enough for the compact listpack encoding.
+    """
+    return b"%d:%d" % (experiment_number, int.from_bytes(user_key[4:6], "little")), user_key[:4] + user_key[6:]
+
+
+def experiment(experiment_id: str) -> str:
+    """The published hash of an experiment: fields config and posterior, each with its version."""
+    return f"samplit:x:{experiment_id}"
+
+
+def segments(experiment_number: int, segmentation_version: int) -> str:
+    """The segment registry of one segmentation."""
+    return f"samplit:segments:{experiment_number}:{segmentation_version}"

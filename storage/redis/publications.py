@@ -1,0 +1,154 @@
+"""What the control plane and the workers publish, and how a server reads it.
+
+Versions never go backwards; a notice says only what changed, and a reader that missed it catches up when it polls.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+import numpy as np
+from redis.asyncio import Redis
+
+from allocator.experiment import Experiment, ExperimentState
+from allocator.posterior import PosteriorTables
+from allocator.segments import OTHER_NUMBER
+from storage.encryption import Secrets
+from storage.redis import keys
+from storage.redis.client import read_hash
+
+_encode_config = msgspec.json.Encoder().encode
+_decode_config = msgspec.json.Decoder(Experiment).decode
+
+
+@dataclass(frozen=True)
+class Published:
+    """An experiment as it was published; `posterior` is None until something was learned."""
+
+    experiment: Experiment
+    posterior: PosteriorTables | None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """How far an experiment is published; -1 where it is not."""
+
+    revision: int
+    posterior_version: int
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """An experiment that has started."""
+
+    experiment_id: str
+    state: ExperimentState
+
+
+async def publish_experiment(client: Redis, experiment: Experiment) -> None:
+    """Publish a configuration, and tell the servers."""
+    key = keys.experiment(experiment.experiment_id)
+    await client.fcall("samplit_publish", 1, key, "config", experiment.revision, _encode_config(experiment))
+    if experiment.state is not ExperimentState.DRAFT:
+        entry = f"{experiment.state.value} {experiment.experiment_id}"
+        await client.fcall(
+            "samplit_publish", 1, keys.INDEX, str(experiment.number), experiment.revision, entry.encode()
+        )
+    await client.publish(keys.NOTICES, experiment.experiment_id)
+
+
+async def publish_posterior(client: Redis, experiment_id: str, version: int, ciphertext: bytes) -> None:
+    """Publish an encrypted posterior, and tell the servers."""
+    await client.fcall("samplit_publish", 1, keys.experiment(experiment_id), "posterior", version, ciphertext)
+    await client.publish(keys.NOTICES, experiment_id)
+
+
+async def published_versions(client: Redis, experiment_ids: list[str]) -> list[Versions]:
+    """How far each experiment is published."""
+    async with client.pipeline(transaction=False) as pipe:
+        for experiment_id in experiment_ids:
+            pipe.hmget(keys.experiment(experiment_id), "config:version", "posterior:version")
+        rows = await pipe.execute()
+    return [Versions(*(-1 if value is None else int(value) for value in row)) for row in rows]
+
+
+async def load_published(client: Redis, secrets: Secrets, experiment_id: str) -> Published | None:
+    """The published experiment, or None. Raises DecryptionError if its posterior cannot be read."""
+    row = await client.hmget(keys.experiment(experiment_id), "config", "posterior:version", "posterior")
+    config, version, ciphertext = cast("list[bytes | None]", row)
+    if config is None:
+        return None
+    posterior = None
+    if version is not None and ciphertext is not None:
+        posterior = open_posterior(secrets, experiment_id, int(version), ciphertext)
+    return Published(_decode_config(config), posterior)
+
+
+async def load_index(client: Redis) -> dict[int, IndexEntry]:
+    """All experiments that have started, by number."""
+    index = {}
+    for field, value in (await read_hash(client, keys.INDEX)).items():
+        if not field.endswith(b":version"):
+            state, experiment_id = value.decode().split(" ", 1)
+            index[int(field)] = IndexEntry(experiment_id, ExperimentState(state))
+    return index
+
+
+async def register_segment(client: Redis, experiment: Experiment, segment_key: str, most: int) -> int:
+    """The number of a segment key, a new one if there is room, else that of "other"."""
+    registry = keys.segments(experiment.number, experiment.segmentation_version)
+    number: int = await client.fcall("samplit_register_segment", 1, registry, segment_key, most, OTHER_NUMBER)
+    return number
+
+
+async def load_segments(client: Redis, experiment_number: int, segmentation_version: int) -> dict[str, int]:
+    """The registered segment keys of one segmentation, with their numbers."""
+    rows = await read_hash(client, keys.segments(experiment_number, segmentation_version))
+    return {key.decode(): int(number) for key, number in rows.items()}
+
+
+async def notices(client: Redis) -> AsyncIterator[str]:
+    """What was published, from now on: experiment ids, or keys.API_KEYS."""
+    async with client.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(keys.NOTICES)
+        while True:
+            message = await subscription.get_message(timeout=None)
+            if message is not None:
+                yield message["data"].decode()
+
+
+def seal_posterior(secrets: Secrets, experiment_id: str, tables: PosteriorTables) -> bytes:
+    """Encrypt posterior tables for their experiment and version."""
+    plain = msgspec.msgpack.encode(
+        {
+            "segmentation_version": tables.segmentation_version,
+            "variants": tables.variants,
+            "rows": list(tables.rows.items()),
+            "trials": tables.trials.tobytes(),
+            "alpha": tables.alpha.tobytes(),
+            "beta": tables.beta.tobytes(),
+            "best": tables.best.tobytes(),
+        }
+    )
+    return secrets.encrypt(plain, _place(experiment_id, tables.version))
+
+
+def open_posterior(secrets: Secrets, experiment_id: str, version: int, ciphertext: bytes) -> PosteriorTables:
+    """The inverse of `seal_posterior`. Raises DecryptionError."""
+    plain = msgspec.msgpack.decode(secrets.decrypt(ciphertext, _place(experiment_id, version)))
+    shape = (-1, len(plain["variants"]))
+    return PosteriorTables(
+        version=version,
+        segmentation_version=plain["segmentation_version"],
+        variants=tuple(plain["variants"]),
+        rows=dict(plain["rows"]),
+        trials=np.frombuffer(plain["trials"], np.int64),
+        alpha=np.frombuffer(plain["alpha"]).reshape(shape),
+        beta=np.frombuffer(plain["beta"]).reshape(shape),
+        best=np.frombuffer(plain["best"]).reshape(shape),
+    )
+
+
+def _place(experiment_id: str, version: int) -> bytes:
+    return f"posterior/{experiment_id}/{version}".encode()
