@@ -1,0 +1,1 @@
+"""The server: composition, services, workers, supervisor and CLI. The only room that knows gRPC."""

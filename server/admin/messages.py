@@ -1,0 +1,65 @@
+"""From the domain to the messages of samplit.admin.v1, and etags."""
+
+from datetime import datetime
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.timestamp_pb2 import Timestamp
+from samplit.admin.v1 import experiment_pb2 as pb
+
+from allocator.errors import StaleEtagError
+from allocator.experiment import Experiment
+
+
+def experiment_message(experiment: Experiment) -> pb.Experiment:
+    """The experiment as callers see it."""
+    message = pb.Experiment(
+        experiment_id=experiment.experiment_id,
+        name=experiment.name,
+        description=experiment.description,
+        owner=experiment.owner,
+        state=pb.ExperimentState.Value(f"EXPERIMENT_STATE_{experiment.state.value}"),
+        control_variant_id=experiment.control_variant_id,
+        primary_metric=experiment.primary_metric,
+        segmentation=pb.SegmentationConfig(
+            mode=pb.SegmentationMode.Value(f"SEGMENTATION_MODE_{experiment.segmentation.mode.value}"),
+            segment_by=experiment.segmentation.segment_by,
+            min_samples_per_segment=experiment.segmentation.min_samples_per_segment,
+            auto_activation_threshold=1000,
+        ),
+        holdout_share=experiment.holdout_share,
+        baseline_share=experiment.baseline_share,
+        time_zone=experiment.time_zone,
+        winner_variant_id=experiment.winner_variant_id,
+        etag=etag(experiment),
+        created_at=timestamp(experiment.created_at),
+        updated_at=timestamp(experiment.updated_at),
+        started_at=timestamp(experiment.started_at),
+        completed_at=timestamp(experiment.completed_at),
+    )
+    for variant in experiment.variants:
+        added = message.variants.add(variant_id=variant.variant_id, name=variant.name, retired=variant.retired)
+        ParseDict(variant.content, added.content)
+    return message
+
+
+def etag(experiment: Experiment) -> str:
+    """Changes with every change of the experiment."""
+    return f"r{experiment.revision}"
+
+
+def check_etag(experiment: Experiment, sent: str) -> None:
+    """Raise StaleEtagError unless it is empty or the current one."""
+    if sent and sent != etag(experiment):
+        raise StaleEtagError(
+            f"experiment {experiment.experiment_id!r} was changed: its etag is {etag(experiment)!r}, not {sent[:64]!r}",
+            experiment_id=experiment.experiment_id,
+        )
+
+
+def timestamp(at: datetime | None) -> Timestamp | None:
+    """The time as a message."""
+    if at is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(at)
+    return message

@@ -1,0 +1,98 @@
+"""Which fields of an experiment may change when, and the experiment that follows."""
+
+from dataclasses import replace
+from typing import Any
+
+from samplit.admin.v1 import experiment_pb2 as pb
+
+from allocator.errors import ExperimentStateError
+from allocator.experiment import DEFAULT_BASELINE_SHARE, Experiment, ExperimentState, Variant
+from server.admin import validate
+from server.fields import Fields
+
+_ALWAYS = ("name", "description", "owner", "variants")
+_IN_DRAFT = (
+    *_ALWAYS,
+    "control_variant_id",
+    "primary_metric",
+    "segmentation",
+    "holdout_share",
+    "baseline_share",
+    "time_zone",
+)
+
+
+def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str]) -> Experiment:
+    """The experiment with the masked fields of `message`.
+
+    Raises:
+        InvalidFieldError: a path is unknown, or a value is not acceptable.
+        NotBuiltError: a value asks for what this release cannot do.
+        ExperimentStateError: the field can no longer change.
+    """
+    fields = Fields()
+    if not paths:
+        fields.wrong("update_mask", f"must name one or more of {', '.join(_IN_DRAFT)}")
+    for path in paths:
+        if path not in _IN_DRAFT:
+            fields.wrong("update_mask", f"{path[:70]!r} is not one of {', '.join(_IN_DRAFT)}")
+    fields.check()
+    fixed = [path for path in paths if path not in _ALWAYS]
+    if fixed and experiment.state is not ExperimentState.DRAFT:
+        raise ExperimentStateError(
+            f"experiment {experiment.experiment_id!r} has started: {', '.join(fixed)} can change in DRAFT only",
+            experiment_id=experiment.experiment_id,
+            state=experiment.state.value,
+        )
+    changes = {path: _value(path, experiment, message, fields) for path in paths}
+    changed = replace(experiment, **changes)
+    validate.check_control(changed.control_variant_id, changed.variants, fields)
+    fields.check()
+    return changed
+
+
+def _value(path: str, experiment: Experiment, message: pb.Experiment, fields: Fields) -> Any:
+    match path:
+        case "name":
+            return fields.text("experiment.name", message.name, least=1, most=128)
+        case "description":
+            return fields.text("experiment.description", message.description, most=2048)
+        case "owner":
+            return fields.text("experiment.owner", message.owner, most=128)
+        case "primary_metric":
+            return fields.metric("experiment.primary_metric", message.primary_metric)
+        case "segmentation":
+            return validate.segmentation_config(message.segmentation, fields)
+        case "holdout_share":
+            return validate.share(message, path, 0.0, fields)
+        case "baseline_share":
+            return validate.share(message, path, DEFAULT_BASELINE_SHARE, fields)
+        case "time_zone":
+            return validate.time_zone(message.time_zone, fields)
+        case "variants" if experiment.state is not ExperimentState.DRAFT:
+            return _changed_variants(experiment, message, fields)
+        case "variants":
+            return validate.new_variants(message.variants, fields)
+        case _:
+            return message.control_variant_id
+
+
+def _changed_variants(experiment: Experiment, message: pb.Experiment, fields: Fields) -> tuple[Variant, ...]:
+    """Variants of a started experiment: numbers stay with their ids, and new ids get new numbers."""
+    numbers = {variant.variant_id: variant.number for variant in experiment.variants}
+    variants: list[Variant] = []
+    for index, each in enumerate(message.variants):
+        path = f"experiment.variants[{index}]"
+        checked = validate.variant(0, each, path, fields)
+        number = numbers.setdefault(checked.variant_id, max(numbers.values()) + 1)
+        known = experiment.variant(checked.variant_id)
+        if known is not None and known.retired and not checked.retired:
+            fields.wrong(f"{path}.retired", "a retired variant stays retired; add a new one instead")
+        variants.append(replace(checked, number=number))
+    validate.check_variants(variants, fields)
+    missing = set(numbers) - {variant.variant_id for variant in variants}
+    if missing:
+        fields.wrong("experiment.variants", f"must keep {', '.join(sorted(missing))}: retire what is not wanted")
+    if sum(not variant.retired for variant in variants) < 2:
+        fields.wrong("experiment.variants", "must leave at least 2 that are not retired")
+    return tuple(variants)

@@ -1,0 +1,1 @@
+"""The data plane: allocate users, record conversions."""

@@ -1,0 +1,136 @@
+"""The use case RecordConversion: which assignments a conversion is credited to, and what became of it there."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+from allocator.errors import (
+    BacklogFullError,
+    ConversionBeforeAssignmentError,
+    ExperimentStateError,
+    InvalidFieldError,
+)
+from allocator.experiment import ExperimentState
+from allocator.hashing import parse_assignment_id, user_key
+from server.catalog import Catalog
+from server.coalescer import Coalescer
+from storage.events import ConversionEvent
+from storage.redis.keys import shard_of
+from storage.redis.sticky import ConversionAnswer
+
+_ACTIVE = (ExperimentState.RUNNING, ExperimentState.PAUSED)
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """A request whose fields have been checked one by one. Either `assignment_id` or `user_identifier` is set."""
+
+    assignment_id: str
+    user_identifier: str
+    experiment_id: str
+    event_id: str
+    metric: str
+    value: float
+    currency: str
+    at: datetime
+
+
+class Outcome(Enum):
+    """What became of a conversion in one experiment."""
+
+    RECORDED = "R"
+    DUPLICATE = "D"
+    NO_ASSIGNMENT = "N"
+    OUTSIDE_WINDOW = "B"
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """The outcome in one experiment."""
+
+    experiment_id: str
+    outcome: Outcome
+
+
+class Convert:
+    """Finds the assignments by the catalog's index. `identity` keys the hashes of users."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        identity: bytes,
+        shards: int,
+        coalescer: Coalescer[ConversionEvent, ConversionAnswer],
+    ) -> None:
+        """Holds no state of its own."""
+        self._catalog = catalog
+        self._identity = identity
+        self._shards = shards
+        self._coalescer = coalescer
+
+    async def __call__(self, request: ConversionRequest) -> list[ConversionResult]:
+        """Record the conversion in each experiment concerned.
+
+        Raises:
+            InvalidFieldError, ExperimentNotFoundError, ExperimentStateError (DRAFT), BacklogFullError, and, where the
+            request names its experiment, ConversionBeforeAssignmentError.
+        """
+        targets, key = await self._targets(request)
+        shard = shard_of(key, self._shards)
+        answers = await asyncio.gather(
+            *(self._coalescer.submit(shard, _event(request, number, key)) for number in targets)
+        )
+        named = bool(request.assignment_id or request.experiment_id)
+        results = []
+        for experiment_id, answer in zip(targets.values(), answers, strict=True):
+            outcome = _outcome(answer, named)
+            if named or outcome is not Outcome.NO_ASSIGNMENT:
+                results.append(ConversionResult(experiment_id, outcome))
+        return results
+
+    async def _targets(self, request: ConversionRequest) -> tuple[dict[int, str], bytes]:
+        """Experiment ids by number, and the user's key."""
+        if request.assignment_id:
+            number, key = parse_assignment_id(self._identity, request.assignment_id)
+            entry = await self._catalog.entry(number)
+            if entry is None:
+                raise InvalidFieldError.of("assignment_id", "is of an experiment that is not here")
+            return {number: entry.experiment_id}, key
+        key = user_key(self._identity, request.user_identifier)
+        if not request.experiment_id:
+            active = {n: e.experiment_id for n, e in self._catalog.index.items() if e.state in _ACTIVE}
+            return active, key
+        experiment = (await self._catalog.get(request.experiment_id)).experiment
+        if experiment.state is ExperimentState.DRAFT:
+            raise ExperimentStateError(
+                f"experiment {experiment.experiment_id!r} is DRAFT: nobody is assigned",
+                experiment_id=experiment.experiment_id,
+                state=experiment.state.value,
+            )
+        return {experiment.number: experiment.experiment_id}, key
+
+
+def _event(request: ConversionRequest, number: int, key: bytes) -> ConversionEvent:
+    return ConversionEvent(
+        experiment=number,
+        user_key=key,
+        metric=request.metric,
+        event_id=request.event_id,
+        value=request.value,
+        currency=request.currency,
+        occurred_at=int(request.at.timestamp()),
+    )
+
+
+def _outcome(answer: ConversionAnswer, named: bool) -> Outcome:
+    if answer.code == "F":
+        raise BacklogFullError("the event stream is full, since it is not drained; try again later")
+    outcome = Outcome(answer.code)
+    if outcome is Outcome.OUTSIDE_WINDOW and named and answer.assigned_at is not None:
+        assigned_at = datetime.fromtimestamp(answer.assigned_at, UTC).isoformat()
+        raise ConversionBeforeAssignmentError(
+            f"event_time: the conversion is dated before its assignment, which was at {assigned_at}",
+            assigned_at=assigned_at,
+        )
+    return outcome

@@ -1,0 +1,111 @@
+"""Between the messages of samplit.allocation.v1 and the use cases."""
+
+import math
+import re
+from datetime import datetime
+
+from samplit.allocation.v1 import allocation_service_pb2 as pb
+from samplit.allocation.v1 import context_pb2
+
+from allocator.context import Web
+from allocator.errors import NotBuiltError
+from allocator.segments import display_name
+from server.allocation.allocate import Allocation, AllocationRequest
+from server.allocation.convert import ConversionRequest, ConversionResult
+from server.fields import Fields
+
+_MOST_IDENTIFIER = 256
+_MOST_EVENT_ID = 128
+_CURRENCY = re.compile(r"[A-Z]{3}")
+
+
+def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> AllocationRequest:
+    """The checked request. Raises InvalidFieldError naming every field at fault, NotBuiltError for other channels."""
+    fields = Fields()
+    channel = message.WhichOneof("context")
+    if channel not in (None, "web"):
+        raise NotBuiltError(str(channel), "this channel comes with a later release; use web or attributes")
+    fields.slug("experiment_id", message.experiment_id)
+    fields.text("user_identifier", message.user_identifier, least=1, most=_MOST_IDENTIFIER)
+    if message.force_variant_id:
+        fields.slug("force_variant_id", message.force_variant_id)
+    at = fields.event_time("event_time", message.event_time if message.HasField("event_time") else None, now)
+    fields.check()
+    return AllocationRequest(
+        experiment_id=message.experiment_id,
+        user_identifier=message.user_identifier,
+        web=_web(message.web) if channel == "web" else None,
+        attributes=message.attributes,
+        at=at,
+        force_variant_id=message.force_variant_id,
+    )
+
+
+def allocation_response(allocation: Allocation, variant: pb.Variant | None) -> pb.AllocateUserResponse:
+    """The answer; in batches the variant is said once, apart."""
+    response = pb.AllocateUserResponse(
+        assignment_id=allocation.assignment_id,
+        variant_id=allocation.variant.variant_id,
+        variant=variant,
+        segment_key=allocation.segment_key,
+        segment_display_name=display_name(allocation.segment_key),
+        reason=pb.Reason.ValueType(allocation.reason.value),
+        assignment_state=pb.AssignmentState.Value(f"ASSIGNMENT_STATE_{allocation.state.value}"),
+    )
+    if allocation.assigned_at is not None:
+        response.assigned_at.FromDatetime(allocation.assigned_at)
+    return response
+
+
+def conversion_request(message: pb.RecordConversionRequest, now: datetime) -> ConversionRequest:
+    """The checked request. Raises InvalidFieldError naming every field at fault."""
+    fields = Fields()
+    if bool(message.assignment_id) == bool(message.user_identifier):
+        fields.wrong("assignment_id", "either this or user_identifier is required, not both")
+    if message.assignment_id and message.experiment_id:
+        fields.wrong("experiment_id", "goes with user_identifier; an assignment_id names its experiment")
+    fields.text("assignment_id", message.assignment_id, most=64)
+    fields.text("user_identifier", message.user_identifier, most=_MOST_IDENTIFIER)
+    if message.experiment_id:
+        fields.slug("experiment_id", message.experiment_id)
+    fields.text("event_id", message.event_id, least=1, most=_MOST_EVENT_ID)
+    metric = fields.metric("metric", message.metric)
+    if not math.isfinite(message.value):
+        fields.wrong("value", "must be finite")
+    if message.currency and not _CURRENCY.fullmatch(message.currency):
+        fields.wrong("currency", 'must be an ISO 4217 code, such as "EUR"')
+    at = fields.event_time("event_time", message.event_time if message.HasField("event_time") else None, now)
+    fields.check()
+    return ConversionRequest(
+        assignment_id=message.assignment_id,
+        user_identifier=message.user_identifier,
+        experiment_id=message.experiment_id,
+        event_id=message.event_id,
+        metric=metric,
+        value=message.value,
+        currency=message.currency,
+        at=at,
+    )
+
+
+def conversion_results(results: list[ConversionResult]) -> list[pb.RecordConversionResponse.Result]:
+    """The outcomes, one for each experiment."""
+    return [
+        pb.RecordConversionResponse.Result(
+            experiment_id=result.experiment_id,
+            outcome=pb.ConversionOutcome.Value(f"CONVERSION_OUTCOME_{result.outcome.name}"),
+        )
+        for result in results
+    ]
+
+
+def _web(message: context_pb2.WebContext) -> Web:
+    return Web(
+        utm_source=message.utm_source,
+        utm_medium=message.utm_medium,
+        utm_campaign=message.utm_campaign,
+        user_agent=message.user_agent,
+        device=message.device,
+        country_code=message.country_code,
+        language=message.language,
+    )

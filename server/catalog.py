@@ -1,0 +1,167 @@
+"""What this process knows of the experiments: snapshots, loaded lazily and swapped whole.
+
+A notice says that an experiment changed; a slow poll is the safety net. Versions never go backwards.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+from google.protobuf.json_format import ParseDict
+from redis.asyncio import Redis
+from samplit.allocation.v1 import allocation_service_pb2 as pb
+
+from allocator.errors import ExperimentNotFoundError
+from allocator.experiment import Experiment, Variant
+from allocator.posterior import PosteriorTables, posterior_tables
+from server.authentication import Authenticator
+from server.segment_registry import SegmentRegistry
+from storage.encryption import Secrets
+from storage.redis import keys, publications
+from storage.redis.publications import IndexEntry
+
+log = structlog.get_logger()
+_MISSING_SECONDS = 1.0  # how long an unknown experiment id is remembered as unknown
+_MOST_MISSING = 10_000
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An experiment with the tables that decide, and its variants and their messages by number."""
+
+    experiment: Experiment
+    tables: PosteriorTables
+    segments: SegmentRegistry
+    variants: dict[int, Variant]
+    messages: dict[int, pb.Variant]
+
+
+class Catalog:
+    """Snapshots by experiment id, and the index of experiments by number."""
+
+    def __init__(self, redis: Redis, secrets: Secrets, authenticator: Authenticator, poll_interval: float) -> None:
+        """Empty; `run` keeps it fresh."""
+        self._redis = redis
+        self._secrets = secrets
+        self._authenticator = authenticator
+        self._poll_interval = poll_interval
+        self._snapshots: dict[str, Snapshot] = {}
+        self._loading: dict[str, asyncio.Task[Snapshot]] = {}
+        self._missing: dict[str, float] = {}
+        self.index: dict[int, IndexEntry] = {}
+
+    async def get(self, experiment_id: str) -> Snapshot:
+        """The snapshot of an experiment. Raises ExperimentNotFoundError."""
+        snapshot = self._snapshots.get(experiment_id)
+        return snapshot if snapshot is not None else await self._first_load(experiment_id)
+
+    async def entry(self, experiment_number: int) -> IndexEntry | None:
+        """The id and state of an experiment that has started."""
+        if experiment_number not in self.index:
+            await self.load_index()
+        return self.index.get(experiment_number)
+
+    async def load_index(self) -> None:
+        """Learn which experiments have started."""
+        self.index = await publications.load_index(self._redis)
+
+    async def run(self) -> None:
+        """Follow notices and poll, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._poll())
+
+    async def refresh(self, experiment_id: str) -> None:
+        """Load the experiment again if this process serves it, and the index."""
+        self._missing.pop(experiment_id, None)
+        await self.load_index()
+        if experiment_id in self._snapshots:
+            await self._load(experiment_id)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for notice in publications.notices(self._redis):
+                    await (self._authenticator.reload() if notice == keys.API_KEYS else self.refresh(notice))
+            except Exception as error:
+                log.warning("lost the notices", error=repr(error))
+                await asyncio.sleep(1)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_interval)
+            try:
+                await self._catch_up()
+            except Exception as error:
+                log.warning("cannot poll for changes", error=repr(error))
+
+    async def _catch_up(self) -> None:
+        await self._authenticator.reload()
+        await self.load_index()
+        ids = list(self._snapshots)
+        for experiment_id, published in zip(ids, await publications.published_versions(self._redis, ids), strict=True):
+            snapshot = self._snapshots[experiment_id]
+            if (
+                published.revision > snapshot.experiment.revision
+                or published.posterior_version > snapshot.tables.version
+            ):
+                await self._load(experiment_id)
+
+    async def _first_load(self, experiment_id: str) -> Snapshot:
+        if self._missing.get(experiment_id, 0.0) > time.monotonic():
+            raise ExperimentNotFoundError(experiment_id)
+        task = self._loading.get(experiment_id)
+        if task is None:
+            task = asyncio.create_task(self._load(experiment_id))
+            self._loading[experiment_id] = task
+            task.add_done_callback(lambda _: self._loading.pop(experiment_id, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, experiment_id: str) -> Snapshot:
+        published = await publications.load_published(self._redis, self._secrets, experiment_id)
+        if published is None:
+            if len(self._missing) >= _MOST_MISSING:
+                self._missing.clear()
+            self._missing[experiment_id] = time.monotonic() + _MISSING_SECONDS
+            raise ExperimentNotFoundError(experiment_id)
+        known = self._snapshots.get(experiment_id)
+        experiment = published.experiment
+        if known is not None and known.experiment.revision > experiment.revision:
+            experiment = known.experiment
+        segments = known.segments if known and known.segments.version == experiment.segmentation_version else None
+        if segments is None:
+            segments = SegmentRegistry(self._redis, experiment)
+            await segments.load()
+        unchanged = known is not None and known.experiment.revision == experiment.revision
+        snapshot = Snapshot(
+            experiment,
+            _tables(experiment, published.posterior, known),
+            segments,
+            {variant.number: variant for variant in experiment.variants},
+            known.messages if known and unchanged else {v.number: _message(v) for v in experiment.variants},
+        )
+        self._snapshots[experiment_id] = snapshot
+        return snapshot
+
+
+def _message(variant: Variant) -> pb.Variant:
+    message = pb.Variant(variant_id=variant.variant_id, name=variant.name)
+    ParseDict(variant.content, message.content)
+    return message
+
+
+def _tables(experiment: Experiment, posterior: PosteriorTables | None, known: Snapshot | None) -> PosteriorTables:
+    """The newest tables that fit the configuration; the prior where there are none, as while it is being changed."""
+    active = tuple(variant.number for variant in experiment.variants if not variant.retired)
+    candidates = [posterior, known.tables if known else None]
+    fitting = [
+        tables
+        for tables in candidates
+        if tables is not None
+        and tables.variants == active
+        and tables.segmentation_version == experiment.segmentation_version
+    ]
+    if not fitting:
+        return posterior_tables(0, experiment.segmentation_version, active, [])
+    return max(fitting, key=lambda tables: tables.version)

@@ -1,0 +1,28 @@
+"""Where a running server listens: written by the supervisor, read by the CLI."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """host:port of both planes, and the certificate to trust where the server speaks TLS."""
+
+    allocation: str
+    admin: str
+    tls_certificate_file: str | None = None
+
+
+def write_endpoints(path: Path, endpoints: Endpoints) -> None:
+    """Replace the file, whole."""
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(endpoints))
+    temporary.replace(path)
+
+
+def read_endpoints(path: Path) -> Endpoints | None:
+    """What a server wrote there, if one did."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Endpoints)
+    except (OSError, msgspec.MsgspecError):
+        return None

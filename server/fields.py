@@ -1,0 +1,72 @@
+"""Checks of single fields, shared by the services. Each adds what is wrong to a list, so that all of it is said."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from allocator.errors import InvalidFieldError, Violation
+
+_MOST_PAST = timedelta(days=7)
+_MOST_FUTURE = timedelta(minutes=5)
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_METRIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+class Fields:
+    """Collects violations; `check` raises them together."""
+
+    def __init__(self) -> None:
+        """Nothing is wrong yet."""
+        self.violations: list[Violation] = []
+
+    def wrong(self, field: str, description: str) -> None:
+        """Add one."""
+        self.violations.append(Violation(field, description))
+
+    def check(self) -> None:
+        """Raise InvalidFieldError if anything is wrong."""
+        if self.violations:
+            raise InvalidFieldError(self.violations)
+
+    def text(self, field: str, value: str, *, least: int = 0, most: int) -> str:
+        """A text of a length in characters, without NUL."""
+        if not least <= len(value) <= most:
+            limits = f"1 to {most}" if least else f"at most {most}"
+            self.wrong(field, f"must have {limits} characters, has {len(value)}")
+        elif "\0" in value:
+            self.wrong(field, "must not contain NUL")
+        return value
+
+    def slug(self, field: str, value: str) -> str:
+        """An id that callers choose."""
+        if not _SLUG.fullmatch(value):
+            self.wrong(field, f"must be [a-z0-9][a-z0-9_-]{{0,62}}, is {value[:70]!r}")
+        return value
+
+    def metric(self, field: str, value: str) -> str:
+        """The name of a metric; empty is "conversion"."""
+        name = value or "conversion"
+        if not _METRIC.fullmatch(name):
+            self.wrong(field, f"must be [a-z][a-z0-9_]{{0,62}}, is {value[:70]!r}")
+        return name
+
+    def event_time(self, field: str, stamp: Timestamp | None, now: datetime) -> datetime:
+        """A time near now; None is now."""
+        if stamp is None:
+            return now
+        try:
+            at = stamp.ToDatetime(UTC)
+        except (ValueError, OverflowError):
+            at = datetime.max.replace(tzinfo=UTC)
+        if not now - _MOST_PAST <= at <= now + _MOST_FUTURE:
+            self.wrong(field, "must be at most 7 days past and 5 minutes future")
+        return at
+
+
+def check_slug(field: str, value: str) -> str:
+    """`Fields.slug` of the only field that there is to check. Raises InvalidFieldError."""
+    fields = Fields()
+    fields.slug(field, value)
+    fields.check()
+    return value

@@ -1,0 +1,80 @@
+"""What happens around every call: the key is checked, and an error becomes a status."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
+
+import grpc
+import structlog
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from allocator.errors import SamplitError
+from server.authentication import Authenticator
+from server.status import as_samplit_error, grpc_code, to_status
+
+log = structlog.get_logger()
+# generic in the stubs only
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Behaviour: TypeAlias = "Callable[[Any, _Context], Awaitable[Any]]"
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Wraps the methods of our services; health and reflection pass untouched, without a key."""
+
+    def __init__(self, authenticator: Authenticator, scopes: dict[str, str]) -> None:
+        """`scopes` leads from a service's full name to the scope that its methods need."""
+        self._authenticator = authenticator
+        self._scopes = scopes
+        self._wrapped: dict[str, _Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """The method's handler, wrapped once."""
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        scope = self._scopes.get(method.split("/")[1])
+        if scope is None or handler is None:
+            return handler
+        wrapped = grpc.unary_unary_rpc_method_handler(
+            self._guard(cast("_Behaviour", handler.unary_unary), scope, method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        self._wrapped[method] = wrapped
+        return wrapped
+
+    def _guard(self, behaviour: _Behaviour, scope: str, method: str) -> _Behaviour:
+        async def guarded(request: Any, context: _Context) -> Any:
+            try:
+                await self._authenticator.authenticate(_authorization(context), scope)
+                return await behaviour(request, context)
+            except Exception as error:
+                status = _status(error, method)
+            converted = rpc_status.to_status(status)
+            return await context.abort(converted.code, converted.details, converted.trailing_metadata)
+
+        return guarded
+
+
+def _authorization(context: _Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            return str(value)
+    return None
+
+
+def _status(error: Exception, method: str) -> status_pb2.Status:
+    known = as_samplit_error(error)
+    if known is None:
+        log.error("call failed", method=method, exc_info=error)
+        return to_status(SamplitError("the server failed; its log says why"))
+    if known is not error:
+        log.warning("store unavailable", method=method, code=grpc_code(to_status(known)).name, error=str(error))
+    return to_status(known)

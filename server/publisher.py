@@ -1,0 +1,30 @@
+"""Publishes posterior versions: counts to tables, sealed, into Postgres and Redis.
+
+One code path for the worker, which does it when counts changed, and for commands that add or retire variants.
+"""
+
+from allocator.experiment import Experiment
+from allocator.posterior import posterior_tables
+from server.clock import Clock
+from storage.encryption import Secrets
+from storage.postgres import counts, posteriors
+from storage.postgres.pool import Connection
+from storage.postgres.posteriors import SealedPosterior
+from storage.redis.publications import seal_posterior
+
+
+async def advance_posterior(
+    connection: Connection, secrets: Secrets, experiment: Experiment, clock: Clock
+) -> SealedPosterior:
+    """Make the next version from all counts there are. Call it in a transaction; publish what it answers after it."""
+    version = await posteriors.posterior_version(connection, experiment.number) + 1
+    tables = posterior_tables(
+        version,
+        experiment.segmentation_version,
+        [variant.number for variant in experiment.variants if not variant.retired],
+        await counts.daily_counts(connection, experiment.number, experiment.segmentation_version),
+    )
+    now = clock()
+    ciphertext = seal_posterior(secrets, experiment.experiment_id, tables)
+    await posteriors.store(connection, experiment.number, version, ciphertext, now)
+    return SealedPosterior(version, ciphertext, now)

@@ -1,0 +1,121 @@
+"""Composes one server process: stores, catalog, use cases, servicers, gRPC servers for both planes."""
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self
+
+import asyncpg
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from redis.asyncio import Redis
+from samplit.admin.v1 import experiment_service_pb2, experiment_service_pb2_grpc
+from samplit.allocation.v1 import allocation_service_pb2, allocation_service_pb2_grpc
+
+from allocator.kernels import warm_up
+from server.admin.commands import ExperimentCommands
+from server.admin.servicer import ExperimentServicer
+from server.allocation.allocate import Allocate
+from server.allocation.convert import Convert
+from server.allocation.servicer import AllocationServicer
+from server.authentication import Authenticator
+from server.catalog import Catalog
+from server.clock import Clock
+from server.coalescer import Coalescer
+from server.interceptor import Gate
+from server.settings import SHARDS, Settings
+from storage.encryption import load_secrets
+from storage.postgres.pool import close_pool, create_pool
+from storage.redis import sticky
+from storage.redis.client import create_client, prepare
+
+_POOL_SIZE = 8
+_ALLOCATION = allocation_service_pb2.DESCRIPTOR.services_by_name["AllocationService"].full_name
+_EXPERIMENTS = experiment_service_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
+_SCOPES = {_ALLOCATION: "allocate", _EXPERIMENTS: "admin"}
+_OPTIONS = [
+    ("grpc.so_reuseport", 1),
+    # SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+]
+
+
+class Application:
+    """A server process, from `start` to `stop`. Needs DSN and URL in the settings."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, redis: Redis, clock: Clock) -> None:
+        """Use `start`."""
+        self._pool = pool
+        self._redis = redis
+        secrets = load_secrets(settings.secrets_directory)
+        self._authenticator = Authenticator(redis)
+        self._catalog = Catalog(redis, secrets, self._authenticator, settings.poll_interval)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
+        gate = Gate(self._authenticator, _SCOPES)
+        self._allocation = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
+        self._admin = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
+        allocation_service_pb2_grpc.add_AllocationServiceServicer_to_server(
+            self._allocation_servicer(secrets.identity, clock), self._allocation
+        )
+        commands = ExperimentCommands(pool, redis, secrets, self._catalog, clock)
+        experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
+            ExperimentServicer(pool, commands, self._catalog), self._admin
+        )
+        self.port = self._listen(self._allocation, _ALLOCATION, settings, settings.port)
+        self.admin_port = self._listen(self._admin, _EXPERIMENTS, settings, settings.admin_port)
+
+    @classmethod
+    async def start(cls, settings: Settings, clock: Clock) -> Self:
+        """Connect, compile kernels, listen, and say SERVING.
+
+        Raises StoreUnavailableError, SecretsUnusableError, or RuntimeError if a port cannot be had.
+        """
+        warm_up()
+        dsn, url = settings.stores
+        redis = create_client(url)
+        await prepare(redis)
+        application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
+        await application._authenticator.reload()
+        await application._catalog.load_index()
+        application._following = asyncio.create_task(application._catalog.run())
+        await application._allocation.start()
+        await application._admin.start()
+        await application._say(health_pb2.HealthCheckResponse.SERVING)
+        return application
+
+    _following: asyncio.Task[None]
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, give those in flight `grace` seconds, and let go of everything."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await asyncio.gather(self._allocation.stop(grace), self._admin.stop(grace))
+        self._following.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._following
+        await self._redis.aclose()
+        await close_pool(self._pool)
+
+    def _allocation_servicer(self, identity: bytes, clock: Clock) -> AllocationServicer:
+        allocations = Coalescer(partial(sticky.allocate, self._redis))
+        conversions = Coalescer(partial(sticky.convert, self._redis))
+        convert = Convert(self._catalog, identity, SHARDS, conversions)
+        return AllocationServicer(Allocate(self._catalog, identity), convert, allocations, SHARDS, clock)
+
+    def _listen(self, server: Any, service: str, settings: Settings, port: int) -> int:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        address = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
+        if settings.tls_certificate_file and settings.tls_private_key_file:
+            pair = settings.tls_private_key_file.read_bytes(), settings.tls_certificate_file.read_bytes()
+            bound: int = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        else:
+            bound = server.add_insecure_port(address)
+        return bound
+
+    async def _say(self, status: Any) -> None:
+        for service in ("", _ALLOCATION, _EXPERIMENTS):
+            await self._health.set(service, status)

@@ -1,0 +1,50 @@
+"""What a server needs before it starts: schema, secrets, an agreement on the installation, and a first API key."""
+
+import asyncpg
+from redis.asyncio import Redis
+
+from server.authentication import SCOPES, hash_key, new_key
+from server.clock import Clock
+from server.settings import SHARDS, Settings
+from storage.encryption import load_secrets, write_secret
+from storage.postgres import api_keys as stored_keys
+from storage.postgres.pool import agree_on_installation, connect, migrate
+from storage.redis import api_keys
+from storage.redis.client import create_client, prepare
+
+
+async def prepare_stores(settings: Settings, clock: Clock) -> None:
+    """Check Redis, migrate Postgres, and make what is missing.
+
+    Raises StoreUnavailableError, naming the store, or SecretsUnusableError.
+    """
+    dsn, url = settings.stores
+    redis = create_client(url)
+    try:
+        await prepare(redis)
+        await migrate(dsn)
+        connection = await connect(dsn)
+        try:
+            secrets = load_secrets(settings.secrets_directory)
+            await agree_on_installation(connection, secrets.identity_fingerprint, SHARDS)
+            await _first_key(settings, connection, redis, clock)
+        finally:
+            await connection.close()
+    finally:
+        await redis.aclose()
+
+
+async def _first_key(settings: Settings, connection: asyncpg.Connection, redis: Redis, clock: Clock) -> None:
+    """The key in the file api.key, with every scope: what the CLI uses, and the first grpcurl call."""
+    if not settings.api_key_file.exists():
+        write_secret(settings.api_key_file, new_key().text)
+    text = settings.api_key_file.read_text().strip()
+    await stored_keys.insert(
+        connection,
+        key_id=text.split("_")[1],
+        name="first key",
+        secret_hash=hash_key(text),
+        scopes=SCOPES,
+        now=clock(),
+    )
+    await api_keys.publish(redis, await stored_keys.active(connection))

@@ -1,0 +1,3 @@
+"""Exit codes between the supervisor and its children."""
+
+UNUSABLE = 3  # starting again will not help

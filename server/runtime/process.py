@@ -1,0 +1,82 @@
+"""The main of a child process: a server or a worker, until told to stop or left by its parent.
+
+`python -m server.runtime.process server|worker`. Settings come by the environment; "ready" on stdout says that it
+serves; the end of stdin says that the parent is gone.
+"""
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from allocator.errors import SamplitError
+from server.clock import system_clock
+from server.logs import configure_logs
+from server.runtime.exit_codes import UNUSABLE
+from server.settings import Settings
+from storage.encryption import SecretsUnusableError
+
+
+async def run_server(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`."""
+    from server.runtime.application import Application
+
+    application = await Application.start(settings, system_clock)
+    _say_ready()
+    await stop.wait()
+    await application.stop(settings.shutdown_grace)
+
+
+async def run_worker_until(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop`, or until it cannot start."""
+    from server.worker.worker import run_worker
+
+    ready = asyncio.Event()
+    work = asyncio.create_task(run_worker(settings, system_clock, ready))
+    stopped = asyncio.create_task(stop.wait())
+    started = asyncio.create_task(ready.wait())
+    await asyncio.wait({work, started}, return_when=asyncio.FIRST_COMPLETED)
+    if ready.is_set():
+        _say_ready()
+    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopped, started):
+        task.cancel()
+    if work.done():
+        work.result()
+    work.cancel()
+    await asyncio.wait({work})
+
+
+async def _main(role: str) -> None:
+    settings = Settings()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    parent = asyncio.create_task(_when_left(reader, stop))
+    try:
+        await {"server": run_server, "worker": run_worker_until}[role](settings, stop)
+    finally:
+        parent.cancel()
+
+
+async def _when_left(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
+    await reader.read()
+    stop.set()
+
+
+def _say_ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    configure_logs()
+    try:
+        uvloop.run(_main(sys.argv[1]))
+    except (SamplitError, SecretsUnusableError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(UNUSABLE)

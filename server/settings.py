@@ -1,0 +1,95 @@
+"""Every setting, in one frozen object: from the environment (SAMPLIT_…), validated at start, secrets never printed."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from platformdirs import user_data_dir
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SHARDS = 1  # of the user-hashed keys in Redis; fixed at installation
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def default_data_directory() -> Path:
+    """/var/lib/samplit for root, the user's data folder for everyone else."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/samplit")
+    return Path(user_data_dir("samplit"))
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="SAMPLIT_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=default_data_directory, description="where secrets and engines live")
+    postgres_dsn: SecretStr | None = Field(
+        default=None, description="an external PostgreSQL instead of the embedded one"
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="an external Redis or Valkey instead of the embedded one"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: Port = Field(default=50051, description="data plane (samplit.allocation.v1); 0 takes a free one")
+    admin_port: Port = Field(default=50052, description="control plane (samplit.admin.v1); 0 takes a free one")
+    processes: int = Field(default=1, ge=1, le=256, description="server processes that share the ports")
+    tls_certificate_file: Path | None = Field(default=None, description="PEM certificate chain")
+    tls_private_key_file: Path | None = Field(default=None, description="PEM private key")
+    allow_plaintext: bool = Field(default=False, description="listen beyond loopback without TLS")
+    appendfsync: Literal["always", "everysec"] = Field(default="always", description="of the embedded Valkey")
+    publish_interval: float = Field(default=0.25, gt=0, le=60, description="least time between two posteriors")
+    drain_batch: int = Field(default=200, ge=1, le=10_000, description="stream entries stored in one transaction")
+    poll_interval: float = Field(default=2.0, gt=0, le=60, description="safety net for missed notices")
+    shutdown_grace: float = Field(default=10.0, ge=0, le=600, description="for calls in flight when the server stops")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_private_key_file is None):
+            raise ValueError("TLS needs both SAMPLIT_TLS_CERTIFICATE_FILE and SAMPLIT_TLS_PRIVATE_KEY_FILE")
+        if (self.postgres_dsn is None) != (self.redis_url is None):
+            raise ValueError("set both SAMPLIT_POSTGRES_DSN and SAMPLIT_REDIS_URL, or neither")
+        if self.host not in LOOPBACK and not self.tls_certificate_file and not self.allow_plaintext:
+            raise ValueError(
+                f"listening on {self.host} without TLS would send API keys in the clear: set "
+                "SAMPLIT_TLS_CERTIFICATE_FILE and SAMPLIT_TLS_PRIVATE_KEY_FILE, or SAMPLIT_ALLOW_PLAINTEXT=true"
+            )
+        return self
+
+    @property
+    def secrets_directory(self) -> Path:
+        """The installation's keys."""
+        return self.data_dir / "secrets"
+
+    @property
+    def api_key_file(self) -> Path:
+        """The key that the first start makes, and that the CLI finds."""
+        return self.secrets_directory / "api.key"
+
+    @property
+    def endpoints_file(self) -> Path:
+        """Where a running server says where it listens."""
+        return self.data_dir / "server.json"
+
+    @property
+    def stores(self) -> tuple[str, str]:
+        """The Postgres DSN and Redis URL of a server or worker process, which is always given both."""
+        if self.postgres_dsn is None or self.redis_url is None:
+            raise ValueError("SAMPLIT_POSTGRES_DSN and SAMPLIT_REDIS_URL must be set")
+        return self.postgres_dsn.get_secret_value(), self.redis_url.get_secret_value()
+
+    def with_stores(self, postgres_dsn: str, redis_url: str) -> Self:
+        """The same, on these stores."""
+        return self.model_copy(update={"postgres_dsn": SecretStr(postgres_dsn), "redis_url": SecretStr(redis_url)})
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        variables = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                variables[f"SAMPLIT_{name.upper()}"] = text
+        return variables

@@ -1,0 +1,77 @@
+"""Errors as gRPC statuses: a code, a message for people, and details for programs."""
+
+import asyncpg
+import grpc
+import redis.exceptions
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from allocator import errors
+from storage.postgres import pool
+from storage.redis import client
+
+_DOMAIN = "samplit"
+_RETRY_SECONDS = 1
+
+_CODES: dict[type[errors.SamplitError], int] = {
+    errors.InvalidFieldError: code_pb2.INVALID_ARGUMENT,
+    errors.NotBuiltError: code_pb2.UNIMPLEMENTED,
+    errors.KeyMissingError: code_pb2.UNAUTHENTICATED,
+    errors.KeyInvalidError: code_pb2.UNAUTHENTICATED,
+    errors.ScopeMissingError: code_pb2.PERMISSION_DENIED,
+    errors.ExperimentNotFoundError: code_pb2.NOT_FOUND,
+    errors.ExperimentExistsError: code_pb2.ALREADY_EXISTS,
+    errors.RequestIdReusedError: code_pb2.ALREADY_EXISTS,
+    errors.ExperimentStateError: code_pb2.FAILED_PRECONDITION,
+    errors.ConversionBeforeAssignmentError: code_pb2.FAILED_PRECONDITION,
+    errors.StaleEtagError: code_pb2.ABORTED,
+    errors.StoreUnavailableError: code_pb2.UNAVAILABLE,
+    errors.BacklogFullError: code_pb2.RESOURCE_EXHAUSTED,
+    errors.SamplitError: code_pb2.INTERNAL,
+}
+_GRPC_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+OK = status_pb2.Status()
+
+
+def as_samplit_error(error: Exception) -> errors.SamplitError | None:
+    """The domain error that this is or means; None for a fault of ours. Drivers' texts stay here."""
+    if isinstance(error, errors.SamplitError):
+        return error
+    if isinstance(error, client.UNREACHABLE):
+        return errors.StoreUnavailableError("Redis does not answer; try again")
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return errors.BacklogFullError("Redis is out of memory; try again later")
+    if isinstance(error, pool.UNREACHABLE):
+        return errors.StoreUnavailableError("PostgreSQL does not answer; try again")
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in ("40001", "40P01"):
+        return errors.StoreUnavailableError("the change met another one; try again")
+    return None
+
+
+def to_status(error: errors.SamplitError) -> status_pb2.Status:
+    """The status that says what is wrong, with ErrorInfo, BadRequest and RetryInfo as they apply."""
+    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=error.metadata)]
+    status = status_pb2.Status(code=_CODES[type(error)], message=error.message, details=[_pack(d) for d in details])
+    if isinstance(error, errors.InvalidFieldError | errors.NotBuiltError):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in error.violations
+        ]
+        status.details.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
+    if isinstance(error, errors.StoreUnavailableError | errors.BacklogFullError):
+        delay = duration_pb2.Duration(seconds=_RETRY_SECONDS)
+        status.details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return status
+
+
+def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
+    """The library's name of the status's code."""
+    return _GRPC_CODES[status.code]
+
+
+def _pack(
+    message: "error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo",
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,1 @@
+"""The worker: drains events into Postgres, publishes posteriors, and mends what is missing in Redis."""

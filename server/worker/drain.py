@@ -1,0 +1,74 @@
+"""Drains one shard's event stream into Postgres under a lease, and acknowledges only after commit."""
+
+import asyncio
+from collections.abc import Callable
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from storage.events import Event, encode_event
+from storage.postgres import drain
+from storage.postgres.pool import connect
+from storage.redis import streams
+
+log = structlog.get_logger()
+_LEASES = 0x5A3B18  # class of the advisory locks that are the leases; freed by Postgres when their holder dies
+_RETRY_SECONDS = 1.0
+_WAIT_MILLISECONDS = 1_000
+_POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+class Drain:
+    """One shard's drain. Several workers may run it: the one with the lease works, the others stand by."""
+
+    def __init__(self, dsn: str, redis: Redis, shard: int, *, batch: int, counted: Callable[[set[int]], None]) -> None:
+        """`batch` is in stream entries; `counted` is told which experiments' counts changed."""
+        self._dsn = dsn
+        self._redis = redis
+        self._shard = shard
+        self._batch = batch
+        self._counted = counted
+
+    async def run(self) -> None:
+        """Drain until cancelled, through outages of both stores."""
+        while True:
+            try:
+                connection = await connect(self._dsn)
+                try:
+                    await self._drain(connection)
+                finally:
+                    connection.terminate()
+            except Exception as error:
+                log.warning("drain interrupted", shard=self._shard, error=repr(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _drain(self, connection: asyncpg.Connection) -> None:
+        """Drain while the lease's connection lives; return at once if another worker has the lease."""
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LEASES, self._shard):
+            return
+        while True:
+            entries = await streams.read(self._redis, self._shard, entries=self._batch)
+            if not entries:
+                await streams.wait(self._redis, self._shard, milliseconds=_WAIT_MILLISECONDS)
+                continue
+            for entry in entries:
+                if entry.damage:
+                    for payload in entry.payloads:
+                        await self._set_aside(payload, entry.damage)
+            await self._store(connection, [event for entry in entries for event in entry.events])
+            await streams.delete(self._redis, self._shard, [entry.entry_id for entry in entries])
+
+    async def _store(self, connection: asyncpg.Connection, events: list[Event]) -> None:
+        try:
+            self._counted(await drain.write(connection, events))
+        except _POISON as error:
+            if len(events) == 1:
+                await self._set_aside(encode_event(events[0]), str(error))
+                return
+            for event in events:
+                await self._store(connection, [event])
+
+    async def _set_aside(self, payload: bytes, reason: str) -> None:
+        log.error("event set aside", shard=self._shard, reason=reason)
+        await streams.set_aside(self._redis, self._shard, payload, reason)

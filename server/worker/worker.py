@@ -1,0 +1,40 @@
+"""Composes a worker: one code path whether it runs beside the server or on another machine."""
+
+import asyncio
+
+from server.clock import Clock
+from server.settings import SHARDS, Settings
+from server.worker.drain import Drain
+from server.worker.publish import Publisher
+from server.worker.reconcile import Reconciler
+from storage.encryption import load_secrets
+from storage.postgres.pool import close_pool, create_pool
+from storage.redis.client import create_client, prepare
+
+_POOL_SIZE = 4
+
+
+async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> None:
+    """Work until cancelled; `ready` is set once it does. Needs DSN and URL in the settings.
+
+    Raises StoreUnavailableError or SecretsUnusableError if it cannot start.
+    """
+    dsn, url = settings.stores
+    secrets = load_secrets(settings.secrets_directory)
+    redis = create_client(url)
+    pool = await create_pool(dsn, size=_POOL_SIZE)
+    try:
+        await prepare(redis)
+        publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
+        reconciler = Reconciler(pool, redis, clock, publisher.changed)
+        await reconciler.once()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publisher.run())
+            group.create_task(reconciler.run())
+            for shard in range(SHARDS):
+                drain = Drain(dsn, redis, shard, batch=settings.drain_batch, counted=publisher.changed)
+                group.create_task(drain.run())
+            ready.set()
+    finally:
+        await redis.aclose()
+        await close_pool(pool)

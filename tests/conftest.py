@@ -1,0 +1,101 @@
+"""Real engines for the whole session; a database from a template, and an empty Redis, for each test."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from server.settings import Settings
+from storage.embedded.directory import DataDirectory
+from storage.embedded.engines import EmbeddedEngines, Endpoints
+from storage.postgres.pool import migrate
+
+pytest_plugins = ["tests.service"]
+_TEMPLATE = "samplit_template"
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC).replace(microsecond=0)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def short_directory() -> Iterator[Path]:
+    """A folder whose path is short enough for unix sockets, and which the engines' account can enter."""
+    path = Path(tempfile.mkdtemp(prefix="smp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engines(short_directory: Path) -> Iterator[Endpoints]:
+    """One PostgreSQL and one Valkey for the session, with a migrated template database."""
+    directory = DataDirectory.open(short_directory / "engines")
+    embedded = EmbeddedEngines(directory, lambda _: None, appendfsync="everysec")
+    with asyncio.Runner() as runner:
+        endpoints = runner.run(embedded.start())
+        runner.run(_make_template(endpoints.postgres_dsn))
+        yield endpoints
+        runner.run(embedded.stop())
+    directory.close()
+
+
+@pytest.fixture
+async def dsn(engines: Endpoints) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{os.urandom(6).hex()}"
+    admin = await asyncpg.connect(engines.postgres_dsn)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield _database(engines.postgres_dsn, name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def redis(engines: Endpoints) -> AsyncIterator[Redis]:
+    """The session's Valkey, emptied."""
+    client = Redis.from_url(engines.redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def settings(engines: Endpoints, dsn: str, redis: Redis, tmp_path: Path) -> Settings:
+    """A server process on the test's stores."""
+    return Settings(data_dir=tmp_path, port=0, admin_port=0, publish_interval=0.02, poll_interval=0.5).with_stores(
+        dsn, engines.redis_url
+    )
+
+
+async def _make_template(dsn: str) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute(f"CREATE DATABASE {_TEMPLATE}")
+    await migrate(_database(dsn, _TEMPLATE))
+    await admin.close()
+
+
+def _database(dsn: str, name: str) -> str:
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))

@@ -1,0 +1,99 @@
+"""A whole server in the test's event loop, over a real gRPC channel, with a worker beside it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+
+from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.allocation.v1 import allocation_service_pb2
+from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
+from server.runtime.application import Application
+from server.runtime.bootstrap import prepare_stores
+from server.settings import Settings
+from server.worker.worker import run_worker
+
+
+@dataclass
+class Service:
+    """Stubs that carry the key, and the pieces behind them."""
+
+    application: Application
+    allocation: Any
+    admin: Any
+    settings: Settings
+    key: str
+
+    @property
+    def metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self.key}")]
+
+    async def allocate(self, experiment_id: str, user: str, **fields: Any) -> Any:
+        request = allocation_service_pb2.AllocateUserRequest(
+            experiment_id=experiment_id, user_identifier=user, **fields
+        )
+        return await self.allocation.AllocateUser(request, metadata=self.metadata)
+
+    async def convert(self, **fields: Any) -> Any:
+        request = allocation_service_pb2.RecordConversionRequest(**fields)
+        return await self.allocation.RecordConversion(request, metadata=self.metadata)
+
+    async def call(self, method: str, **fields: Any) -> Any:
+        """An admin call by its name."""
+        request = getattr(experiment_service_pb2, f"{method}Request")(**fields)
+        return await getattr(self.admin, method)(request, metadata=self.metadata)
+
+    async def running(self, **fields: Any) -> Any:
+        """A started experiment with the variants control, a and b."""
+        message = experiment(**fields)
+        created = (await self.call("CreateExperiment", experiment=message)).experiment
+        return (await self.call("StartExperiment", experiment_id=created.experiment_id)).experiment
+
+    async def learned(self, experiment_id: str, allocations: int, conversions: int = 0) -> Any:
+        """Results once they show that many, published and served; fails after some seconds."""
+        async with asyncio.timeout(10):
+            while True:
+                results = await self.call("GetExperimentResults", experiment_id=experiment_id)
+                counted = sum(v.allocations for v in results.totals), sum(v.conversions for v in results.totals)
+                if counted == (allocations, conversions) and results.posterior_version > 0:
+                    return results
+                await asyncio.sleep(0.02)
+
+
+def experiment(**fields: Any) -> experiment_pb2.Experiment:
+    """A valid experiment, changed by `fields`."""
+    variants = [experiment_pb2.Variant(variant_id=name, name=name.title()) for name in ("control", "a", "b")]
+    for variant in variants:
+        variant.content["text"] = f"text of {variant.variant_id}"
+    return experiment_pb2.Experiment(**{"experiment_id": "cta", "name": "CTA", "variants": variants, **fields})
+
+
+@pytest.fixture
+async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
+    """A server without a worker."""
+    await prepare_stores(settings, clock)
+    application = await Application.start(settings, clock)
+    async with (
+        grpc.aio.insecure_channel(f"127.0.0.1:{application.port}") as allocation,
+        grpc.aio.insecure_channel(f"127.0.0.1:{application.admin_port}") as admin,
+    ):
+        key = settings.api_key_file.read_text()
+        yield Service(application, AllocationServiceStub(allocation), ExperimentServiceStub(admin), settings, key)
+    await application.stop(grace=1)
+
+
+@pytest.fixture
+async def worker(service: Service, clock: Any) -> AsyncIterator[None]:
+    """A worker beside the server."""
+    ready = asyncio.Event()
+    task = asyncio.create_task(run_worker(service.settings, clock, ready))
+    await ready.wait()
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
