@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from server.settings import Settings
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import EmbeddedEngines, Endpoints
+from storage.embedded.engines import EmbeddedEngines, StoreUrls
 from storage.postgres.pool import migrate
 
 pytest_plugins = ["tests.service"]
@@ -50,7 +50,7 @@ def short_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def engines(short_directory: Path) -> Iterator[Endpoints]:
+def engines(short_directory: Path) -> Iterator[StoreUrls]:
     """One PostgreSQL and one Valkey for the session, with a migrated template database."""
     directory = DataDirectory.open(short_directory / "engines")
     embedded = EmbeddedEngines(directory, lambda _: None, appendfsync="everysec")
@@ -63,7 +63,7 @@ def engines(short_directory: Path) -> Iterator[Endpoints]:
 
 
 @pytest.fixture
-async def dsn(engines: Endpoints) -> AsyncIterator[str]:
+async def dsn(engines: StoreUrls) -> AsyncIterator[str]:
     """A migrated database of the test's own."""
     name = f"test_{os.urandom(6).hex()}"
     admin = await asyncpg.connect(engines.postgres_dsn)
@@ -74,7 +74,7 @@ async def dsn(engines: Endpoints) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def redis(engines: Endpoints) -> AsyncIterator[Redis]:
+async def redis(engines: StoreUrls) -> AsyncIterator[Redis]:
     """The session's Valkey, emptied."""
     client = Redis.from_url(engines.redis_url)
     await client.flushall()
@@ -83,7 +83,7 @@ async def redis(engines: Endpoints) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def settings(engines: Endpoints, dsn: str, redis: Redis, tmp_path: Path) -> Settings:
+def settings(engines: StoreUrls, dsn: str, redis: Redis, tmp_path: Path) -> Settings:
     """A server process on the test's stores."""
     return Settings(data_dir=tmp_path, port=0, admin_port=0, publish_interval=0.02, poll_interval=0.5).with_stores(
         dsn, engines.redis_url

@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 import pytest
-
 from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 from samplit.allocation.v1 import allocation_service_pb2
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
+
 from server.runtime.application import Application
 from server.runtime.bootstrap import prepare_stores
 from server.settings import Settings

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from allocator.decision import decide
-from allocator.experiment import Experiment, ExperimentState, Group, Reason, SegmentationConfig, SegmentationMode, Variant
+from allocator.experiment import (
+    Experiment,
+    ExperimentState,
+    Group,
+    Reason,
+    SegmentationConfig,
+    SegmentationMode,
+    Variant,
+)
 from allocator.hashing import user_key
 from allocator.posterior import Count, exploration_floor, posterior_tables
 

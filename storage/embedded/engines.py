@@ -1,0 +1,71 @@
+"""Both engines of a data directory together."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.embedded.binaries import find_binaries
+from storage.embedded.directory import DataDirectory
+from storage.embedded.postgres import EmbeddedPostgres, socket_dsn
+from storage.embedded.valkey import EmbeddedValkey, socket_url
+
+
+@dataclass(frozen=True)
+class StoreUrls:
+    """Where the engines answer: unix sockets."""
+
+    postgres_dsn: str
+    redis_url: str
+
+
+class EmbeddedEngines:
+    """PostgreSQL and Valkey, from `start` to `stop`."""
+
+    def __init__(self, directory: DataDirectory, report: Callable[[str], None], *, appendfsync: str = "always") -> None:
+        """`report` is told what takes time. Raises EmbeddedError if there are no binaries."""
+        binaries = find_binaries(directory.path / "engines", directory.account)
+        self._postgres = EmbeddedPostgres(directory, binaries.postgres)
+        self._valkey = EmbeddedValkey(directory, binaries.valkey, appendfsync)
+        self._report = report
+
+    async def start(self) -> StoreUrls:
+        """Start both. Raises EngineFailedError; what did start is left for `stop`."""
+        first = "for the first time, creating its files" if self._postgres.is_new else "on its data"
+        self._report(f"starting PostgreSQL {first}, and Valkey")
+        results = await asyncio.gather(self._postgres.start(), self._valkey.start(), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return StoreUrls(self._postgres.dsn, self._valkey.url)
+
+    async def wait(self) -> str:
+        """The name of the first engine that ends."""
+        waits = {
+            asyncio.create_task(self._postgres.process.wait()): "postgres",
+            asyncio.create_task(self._valkey.process.wait()): "valkey",
+        }
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[done.pop()]
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def restart(self, name: str) -> None:
+        """Start the engine that ended. Raises EngineFailedError."""
+        await (self._postgres.start() if name == "postgres" else self._valkey.start())
+
+    async def stop(self) -> None:
+        """Stop both cleanly."""
+        await asyncio.gather(self._postgres.process.stop(), self._valkey.process.stop())
+
+
+def find_running(path: Path) -> StoreUrls | None:
+    """The engines that run on a data directory; None if there are none."""
+    sockets = path.absolute() / "run"
+    try:
+        running = (sockets / ".s.PGSQL.5432").is_socket() and (sockets / "valkey.sock").is_socket()
+    except PermissionError:
+        return None
+    return StoreUrls(socket_dsn(sockets), socket_url(sockets)) if running else None

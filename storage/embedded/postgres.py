@@ -1,0 +1,95 @@
+"""The embedded PostgreSQL: its files, its settings, and when it is ready."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import asyncpg
+
+from storage.embedded.directory import DataDirectory
+from storage.embedded.engine import EngineProcess
+from storage.embedded.errors import EngineFailedError
+
+_NAME = "samplit"  # of the role and of the database
+_RETRIES = 5  # after a kill, the old shared memory may live a moment longer
+_SETTINGS = {
+    "listen_addresses": "",  # no TCP: who can enter the folder of the socket may connect
+    "unix_socket_permissions": "0700",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_startup_progress_interval": "1s",
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+}
+
+
+class EmbeddedPostgres:
+    """PostgreSQL under a data directory."""
+
+    def __init__(self, directory: DataDirectory, binaries: Path) -> None:
+        """`binaries` is the folder of initdb and postgres."""
+        self._directory = directory
+        self._binaries = binaries
+        self._data = directory.path / "postgres"
+        self.process = EngineProcess("postgres", directory, signal.SIGINT)
+        self.dsn = socket_dsn(directory.sockets)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its files are not there yet."""
+        return not self._data.exists()
+
+    async def start(self) -> None:
+        """Make its files if need be, start it, and make its database. Raises EngineFailedError."""
+        if self.is_new:
+            await self._create_files()
+        options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        command: list[str | Path] = [self._binaries / "postgres", "-D", self._data, "-k", self._directory.sockets, *options]
+        for attempt in range(_RETRIES):
+            try:
+                await self.process.start(command, self._is_ready)
+                break
+            except EngineFailedError as error:
+                if "shared memory block" not in str(error) or attempt == _RETRIES - 1:
+                    raise
+        await self._create_database()
+
+    async def _create_files(self) -> None:
+        unfinished = self._data.with_name("postgres.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        if self._directory.account is not None:
+            os.chown(unfinished, self._directory.account.uid, self._directory.account.gid)
+        status = await self.process.run(
+            [
+                self._binaries / "initdb",
+                *("-D", unfinished, "--username", _NAME, "--auth", "trust", "--encoding", "UTF8"),
+                *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
+                "--data-checksums",
+            ]
+        )
+        if status != 0:
+            raise EngineFailedError("postgres", "could not create its files", self.process.log)
+        unfinished.rename(self._data)
+
+    async def _is_ready(self) -> bool:
+        try:
+            connection = await asyncpg.connect(socket_dsn(self._directory.sockets, "postgres"), timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        await connection.close()
+        return True
+
+    async def _create_database(self) -> None:
+        connection = await asyncpg.connect(socket_dsn(self._directory.sockets, "postgres"))
+        try:
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", _NAME):
+                await connection.execute(f"CREATE DATABASE {_NAME}")
+        finally:
+            await connection.close()
+
+
+def socket_dsn(sockets: Path, database: str = _NAME) -> str:
+    """The DSN of the PostgreSQL whose socket is in this folder."""
+    return f"postgresql://{_NAME}@/{database}?host={sockets}"
