@@ -67,10 +67,12 @@ class DataDirectory:
         return self.path / "log"
 
     def record_process(self, name: str, pid: int) -> None:
-        """Remember a process that must not outlive us."""
-        records = self._records()
-        records[name] = [pid, psutil.Process(pid).create_time()]
-        self._write_records(records)
+        """Remember a process that must not outlive us; one that has ended already need not be."""
+        try:
+            created = psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            return
+        self._write_records(self._records() | {name: [pid, created]})
 
     def forget_process(self, name: str) -> None:
         """It has ended."""

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: its files, its settings, and when it is ready."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ from storage.embedded.engine import EngineProcess
 from storage.embedded.errors import EngineFailedError
 
 _NAME = "samplit"  # of the role and of the database
-_RETRIES = 5  # after a kill, the old shared memory may live a moment longer
+_RETRIES = 40
+_RETRY_SECONDS = 0.25
 _SETTINGS = {
     "listen_addresses": "",  # no TCP: who can enter the folder of the socket may connect
     "unix_socket_permissions": "0700",
@@ -45,14 +47,22 @@ class EmbeddedPostgres:
         if self.is_new:
             await self._create_files()
         options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-        command: list[str | Path] = [self._binaries / "postgres", "-D", self._data, "-k", self._directory.sockets, *options]
+        command: list[str | Path] = [
+            self._binaries / "postgres",
+            "-D",
+            self._data,
+            "-k",
+            self._directory.sockets,
+            *options,
+        ]
         for attempt in range(_RETRIES):
             try:
                 await self.process.start(command, self._is_ready)
                 break
             except EngineFailedError as error:
-                if "shared memory block" not in str(error) or attempt == _RETRIES - 1:
+                if not _is_shadow(error) or attempt == _RETRIES - 1:
                     raise
+                await asyncio.sleep(_RETRY_SECONDS)
         await self._create_database()
 
     async def _create_files(self) -> None:
@@ -88,6 +98,11 @@ class EmbeddedPostgres:
                 await connection.execute(f"CREATE DATABASE {_NAME}")
         finally:
             await connection.close()
+
+
+def _is_shadow(error: EngineFailedError) -> bool:
+    """Whether the processes of a killed server are in the way: they live, or wait to be reaped, a moment longer."""
+    return any(words in str(error) for words in ("shared memory block", 'lock file "postmaster.pid" already exists'))
 
 
 def socket_dsn(sockets: Path, database: str = _NAME) -> str:

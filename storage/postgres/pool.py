@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from importlib.resources import as_file, files
 from typing import cast
 
@@ -13,6 +14,10 @@ from allocator.errors import StoreUnavailableError
 SCHEMA = "samplit"
 _CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 0x5A3B17  # an advisory lock: servers that start together migrate one after the other
+
+_quiet = logging.getLogger("samplit.migrations")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
@@ -50,7 +55,7 @@ async def migrate(dsn: str) -> None:
         await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         with as_file(files("storage.postgres") / "migrations") as folder:
-            await pogo.apply(connection, folder, schema_name=SCHEMA)
+            await pogo.apply(connection, folder, schema_name=SCHEMA, logger=_quiet)
     finally:
         await connection.close()
 

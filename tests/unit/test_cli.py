@@ -157,15 +157,16 @@ def test_a_missing_key_file_is_one_line(data_dir: Path, samplit):
     assert "api.key (No such file or directory); SAMPLIT_API_KEY may name another" in err
 
 
-def test_the_environment_comes_before_the_data_directory(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+def test_option_then_variable_then_data_directory(data_dir: Path, samplit, monkeypatch: pytest.MonkeyPatch):
     write_endpoints(data_dir / "server.json", Endpoints(allocation="127.0.0.1:1", admin="127.0.0.1:2"))
     monkeypatch.setenv("SAMPLIT_API_KEY", "secret")
     assert find_target(Plane.ALLOCATION, None, data_dir).address == "127.0.0.1:1"
     assert find_target(Plane.ADMIN, None, data_dir).address == "127.0.0.1:2"
-    monkeypatch.setenv("SAMPLIT_ADMIN_ADDRESS", "localhost:3")
-    assert find_target(Plane.ADMIN, None, data_dir).address == "localhost:3"
     assert find_target(Plane.ADMIN, "[::1]:4", data_dir).address == "[::1]:4"
     assert "secret" not in repr(find_target(Plane.ADMIN, None, data_dir))
+    monkeypatch.setenv("SAMPLIT_ADMIN_ADDRESS", "localhost:3")
+    assert "at localhost:3 (" in samplit("results", "x")[2]
+    assert "at 127.0.0.1:4 (" in samplit("results", "x", "--address", "127.0.0.1:4")[2]
 
 
 def test_a_key_is_not_sent_in_the_clear_to_another_machine(data_dir: Path, monkeypatch: pytest.MonkeyPatch):

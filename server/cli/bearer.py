@@ -1,0 +1,37 @@
+"""Sends the API key with every call, and gives each call a deadline."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grpc
+
+_TIMEOUT_SECONDS = 10.0
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: tuple[tuple[str, str | bytes], ...] | None
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class BearerKey(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg] # generic in its stubs only
+    """Metadata "authorization: Bearer KEY"."""
+
+    def __init__(self, key: str) -> None:
+        """`key` as the server printed it."""
+        self._metadata = (("authorization", f"Bearer {key}"),)
+
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.ClientCallDetails, Any], Any],
+        client_call_details: grpc.ClientCallDetails,
+        request: Any,
+    ) -> Any:
+        """Passes the call on."""
+        details = client_call_details
+        timeout = _TIMEOUT_SECONDS if details.timeout is None else details.timeout
+        named = _Details(details.method, timeout, self._metadata, details.credentials, None, None)
+        return continuation(named, request)  # type: ignore[arg-type] # the stubs want the class, not its shape

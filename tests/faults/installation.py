@@ -1,0 +1,123 @@
+"""A real installation: `samplit serve` in a process of its own, with everything that it starts."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
+
+from server.endpoints import Endpoints, read_endpoints
+
+SAMPLIT = [sys.executable, "-m", "server.cli"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Ours without any SAMPLIT_ variable of the person who runs the tests."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLIT_")}
+    return own | variables
+
+
+def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One command, to its end."""
+    return subprocess.run(
+        [*SAMPLIT, *arguments], capture_output=True, text=True, timeout=60, env=environment(**variables), check=False
+    )
+
+
+class Installation:
+    """A data directory, and the server that runs on it now and then."""
+
+    def __init__(self, path: Path, *options: str, **variables: str) -> None:
+        self.path = path
+        self._options = options
+        self._variables = variables
+        self.process: asyncio.subprocess.Process | None = None
+        self.output = ""
+
+    async def start(self, *, port: int = 0, admin_port: int = 0) -> Endpoints:
+        """Serve, once it says so."""
+        self.output = ""
+        self.process = await asyncio.create_subprocess_exec(
+            *SAMPLIT,
+            "serve",
+            *("--data-dir", str(self.path), "--port", str(port), "--admin-port", str(admin_port), *self._options),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment(**self._variables),
+        )
+        async with asyncio.timeout(90):
+            await self._read_until("Stop with Ctrl-C")
+        endpoints = read_endpoints(self.path / "server.json")
+        assert endpoints is not None
+        return endpoints
+
+    async def stop(self) -> int:
+        """As an operator would."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return await self.process.wait()
+
+    async def kill_everything(self) -> None:
+        """kill -9: the supervisor, its children and both engines, all at once."""
+        assert self.process is not None
+        for victim in [psutil.Process(self.process.pid), *self.family()]:
+            victim.kill()
+        await self.process.wait()
+
+    def family(self) -> list[psutil.Process]:
+        """Everything that the supervisor started."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def recorded(self, name: str) -> psutil.Process:
+        """The process of an engine, or "worker", or "server-0"."""
+        return psutil.Process(int(json.loads((self.path / "processes.json").read_text())[name][0]))
+
+    @property
+    def key(self) -> str:
+        return (self.path / "secrets" / "api.key").read_text()
+
+    async def _read_until(self, words: str) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        while words not in self.output:
+            line = await self.process.stdout.readline()
+            assert line, f"it ended: {self.output}"
+            self.output += line.decode()
+
+
+class Client:
+    """Stubs on an installation."""
+
+    def __init__(self, endpoints: Endpoints, key: str) -> None:
+        self._channels = [grpc.aio.insecure_channel(address) for address in (endpoints.allocation, endpoints.admin)]
+        self.allocation: Any = AllocationServiceStub(self._channels[0])
+        self.admin: Any = ExperimentServiceStub(self._channels[1])
+        self.metadata = [("authorization", f"Bearer {key}")]
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+
+def first_call(output: str) -> str:
+    """The grpcurl command that the server printed."""
+    match = re.search(r"^  (grpcurl .*)$", output, re.MULTILINE)
+    assert match, output
+    return match[1]
+
+
+def still_running(pids: list[int]) -> Iterator[int]:
+    for pid in pids:
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            yield pid

@@ -1,0 +1,249 @@
+"""`samplit serve` as an operator meets it: first start, clear refusals, kill -9, and a clean end."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from samplit.admin.v1 import experiment_service_pb2
+from samplit.allocation.v1 import allocation_service_pb2 as pb
+
+from storage.embedded.engines import StoreUrls
+from tests.faults.installation import Client, Installation, cli, first_call, still_running
+from tests.service import experiment
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A data directory's path: short, for unix sockets, and open to the engines' account."""
+    parent = Path(tempfile.mkdtemp(prefix="smp"))
+    parent.chmod(0o711)
+    yield parent / "data"
+    shutil.rmtree(parent, ignore_errors=True)
+
+
+@pytest.fixture
+async def installation(folder: Path) -> AsyncIterator[Installation]:
+    installation = Installation(folder)
+    yield installation
+    if installation.process is not None and installation.process.returncode is None:
+        await installation.stop()
+
+
+async def started(client: Client) -> None:
+    await client.admin.CreateExperiment(
+        experiment_service_pb2.CreateExperimentRequest(experiment=experiment()), metadata=client.metadata
+    )
+    await client.admin.StartExperiment(
+        experiment_service_pb2.StartExperimentRequest(experiment_id="cta"), metadata=client.metadata
+    )
+
+
+async def allocate(client: Client, user: str) -> pb.AllocateUserResponse:
+    request = pb.AllocateUserRequest(experiment_id="cta", user_identifier=user)
+    answer: pb.AllocateUserResponse = await client.allocation.AllocateUser(request, metadata=client.metadata)
+    return answer
+
+
+async def counted(client: Client) -> tuple[int, int]:
+    request = experiment_service_pb2.GetExperimentResultsRequest(experiment_id="cta")
+    results = await client.admin.GetExperimentResults(request, metadata=client.metadata)
+    return sum(v.allocations for v in results.totals), sum(v.conversions for v in results.totals)
+
+
+async def test_a_kill_of_everything_loses_nothing_acknowledged(installation: Installation) -> None:
+    """Users and conversions are under way when every process is killed; twice, the second time only the supervisor."""
+    endpoints = await installation.start()
+    client = Client(endpoints, installation.key)
+    await started(client)
+    had: dict[str, str] = {}
+    converted: set[str] = set()
+
+    async def visit(user: str) -> None:
+        answer = await allocate(client, user)
+        had[user] = answer.variant_id
+        request = pb.RecordConversionRequest(assignment_id=answer.assignment_id, event_id=user)
+        await client.allocation.RecordConversion(request, metadata=client.metadata)
+        converted.add(user)
+
+    for attempt in range(2):
+        visits = [asyncio.create_task(visit(f"u{attempt}-{n}")) for n in range(600)]
+        while len(converted) < 200 * (attempt + 1):
+            await asyncio.sleep(0.005)
+        if attempt == 0:
+            await installation.kill_everything()
+        else:
+            installation.process.kill()
+            await installation.process.wait()
+        failures = await asyncio.gather(*visits, return_exceptions=True)
+        assert {type(f) for f in failures} <= {type(None), grpc.aio.AioRpcError}
+        await client.close()
+        client = Client(await installation.start(), installation.key)
+        for user, variant in had.items():
+            assert (await allocate(client, user)).variant_id == variant
+        for user in converted:  # the same event once more
+            request = pb.RecordConversionRequest(user_identifier=user, experiment_id="cta", event_id=user)
+            answer = await client.allocation.RecordConversion(request, metadata=client.metadata)
+            assert answer.results[0].outcome == pb.CONVERSION_OUTCOME_DUPLICATE
+    async with asyncio.timeout(10):
+        while True:
+            allocations, conversions = await counted(client)
+            if allocations >= len(had) and conversions >= len(converted):
+                break
+            await asyncio.sleep(0.1)
+    assert len(had) <= allocations <= 1200
+    assert len(converted) <= conversions <= len(had)  # an unacknowledged one may have been counted, but once
+    await client.close()
+
+
+async def test_a_first_session(installation: Installation) -> None:
+    """What the first minutes of a newcomer touch, in one installation."""
+    endpoints = await installation.start()
+    secrets = installation.path / "secrets"
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()} == {
+        "api.key": 0o600,
+        "identity.key": 0o600,
+        "keyset.json": 0o600,
+    }
+    grpcurl = shutil.which("grpcurl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert grpcurl
+    pasted = subprocess.run(
+        [grpcurl, *shlex.split(first_call(installation.output))[1:]], capture_output=True, text=True, check=True
+    )
+    assert '"state": "EXPERIMENT_STATE_DRAFT"' in pasted.stdout
+    async with grpc.aio.insecure_channel(endpoints.allocation) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "samplit.allocation.v1.AllocationService"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    data = ("--data-dir", str(installation.path))
+    created = cli("experiments", "create", "CLI", "--variant", "Control", "--variant", "A", "--start", *data)
+    assert created.returncode == 0, created.stderr
+    made = cli("keys", "create", "edge", *data)
+    assert made.returncode == 0, made.stderr
+    client = Client(endpoints, made.stdout.strip())
+    request = pb.AllocateUserRequest(experiment_id="cli", user_identifier="u1")
+    answer = await client.allocation.AllocateUser(request, metadata=client.metadata)
+    conversion = pb.RecordConversionRequest(assignment_id=answer.assignment_id, event_id="e")
+    await client.allocation.RecordConversion(conversion, metadata=client.metadata)
+    async with asyncio.timeout(5):
+        while "100" not in cli("results", "cli", *data).stdout:
+            await asyncio.sleep(0.1)
+    key_id = made.stdout.split("_")[1]
+    assert key_id in cli("keys", "list", *data).stdout
+    assert cli("keys", "revoke", key_id, *data).returncode == 0
+    await asyncio.sleep(0.2)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.allocation.AllocateUser(request, metadata=client.metadata)
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    await client.close()
+    busy = cli("serve", *data, "--port", "0", "--admin-port", "0")
+    assert (busy.returncode, "is in use by process" in busy.stderr) == (1, True)
+    family = [process.pid for process in installation.family()]
+    assert await installation.stop() == 0
+    assert not list(still_running(family))
+    assert cli("reset", "--yes", *data).returncode == 0
+    assert not (installation.path / "postgres").exists()
+
+
+async def test_dead_processes_come_back(installation: Installation) -> None:
+    """Each engine, the worker and the server die in turn; the service answers again, and nobody changes variant."""
+    endpoints = await installation.start()
+    client = Client(endpoints, installation.key)
+    await started(client)
+    had = {f"u{n}": (await allocate(client, f"u{n}")).variant_id for n in range(20)}
+    for name in ("worker", "postgres", "valkey", "server-0"):
+        victim = installation.recorded(name)
+        victim.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(40):
+            while True:
+                try:
+                    had[name] = (await allocate(client, name)).variant_id
+                    if (await counted(client))[0] == len(had) and installation.recorded(name).pid != victim.pid:
+                        break
+                except (grpc.aio.AioRpcError, KeyError):
+                    pass
+                await asyncio.sleep(0.1)
+        assert {user: (await allocate(client, user)).variant_id for user in had} == had
+    await client.close()
+
+
+async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> None:
+    installation = Installation(folder, "--processes", "2")
+    endpoints = await installation.start()
+    client = Client(endpoints, installation.key)
+    await started(client)
+    answers = [asyncio.create_task(allocate(client, f"u{n}")) for n in range(200)]
+    await asyncio.gather(*answers[:20])
+    stopping = asyncio.create_task(installation.stop())
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    assert await stopping == 0
+    refused = [r for r in results if isinstance(r, BaseException)]
+    assert all(isinstance(r, grpc.aio.AioRpcError) and r.code() == grpc.StatusCode.UNAVAILABLE for r in refused)
+    await client.close()
+
+
+def test_a_port_in_use_is_noticed(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        failed = cli("serve", "--data-dir", str(folder), "--port", port, "--admin-port", "0")
+    assert failed.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in failed.stderr
+
+
+def test_an_unusable_data_directory(folder: Path) -> None:
+    folder.write_text("a file")
+    failed = cli("serve", "--data-dir", str(folder), "--port", "0", "--admin-port", "0")
+    assert (failed.returncode, f"the data directory {folder} is not usable" in failed.stderr) == (1, True)
+    failed = cli("serve", "--data-dir", str(folder.with_name("x" * 120)), "--port", "0", "--admin-port", "0")
+    assert (failed.returncode, "too long for unix sockets" in failed.stderr) == (1, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has an account to switch to")
+def test_a_directory_that_the_engines_cannot_reach(folder: Path) -> None:
+    folder.parent.chmod(0o700)
+    failed = cli("serve", "--data-dir", str(folder), "--port", "0", "--admin-port", "0")
+    assert (failed.returncode, "use --data-dir /var/lib/samplit" in failed.stderr) == (1, True)
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+
+
+def test_a_public_address_needs_tls_or_a_word(folder: Path) -> None:
+    failed = cli("serve", "--data-dir", str(folder), "--host", "0.0.0.0")  # noqa: S104
+    assert (failed.returncode, "SAMPLIT_ALLOW_PLAINTEXT=true" in failed.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("broken", ["SAMPLIT_POSTGRES_DSN", "SAMPLIT_REDIS_URL"])
+def test_a_store_that_does_not_answer_is_named(folder: Path, engines: StoreUrls, dsn: str, broken: str) -> None:
+    stores = {"SAMPLIT_POSTGRES_DSN": dsn, "SAMPLIT_REDIS_URL": engines.redis_url}
+    stores[broken] = {"SAMPLIT_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/x"}.get(broken, "redis://127.0.0.1:1")
+    failed = cli("serve", "--data-dir", str(folder), "--port", "0", "--admin-port", "0", **stores)
+    assert failed.returncode == 1
+    assert f"does not answer at {broken}" in failed.stderr
+
+
+async def test_a_redis_that_may_evict_is_refused(folder: Path, engines: StoreUrls, dsn: str, redis: object) -> None:
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        failed = await asyncio.to_thread(
+            cli,
+            *("serve", "--data-dir", str(folder), "--port", "0", "--admin-port", "0"),
+            SAMPLIT_POSTGRES_DSN=dsn,
+            SAMPLIT_REDIS_URL=engines.redis_url,
+        )
+    finally:
+        await redis.config_set("maxmemory-policy", "noeviction")
+    assert (failed.returncode, "maxmemory-policy is allkeys-lru" in failed.stderr) == (1, True)
