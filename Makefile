@@ -1,5 +1,5 @@
 # Bare `make` lists the targets. PYTHON is the interpreter that .venv is made with.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3 || command -v python3.11)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

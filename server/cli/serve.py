@@ -4,6 +4,9 @@ import asyncio
 import json
 import secrets
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,5 +89,11 @@ def _first_call(settings: "Settings", endpoints: Endpoints) -> str:
             ],
         }
     }
-    words = ["grpcurl", *security, "-H", f"authorization: Bearer {key}", "-d", json.dumps(body)]
+    words = [_grpcurl(), *security, "-H", f"authorization: Bearer {key}", "-d", json.dumps(body)]
     return shlex.join([*words, endpoints.admin, "samplit.admin.v1.ExperimentService/CreateExperiment"])
+
+
+def _grpcurl() -> str:
+    """The one on the PATH, or the one installed beside this interpreter."""
+    beside = Path(sys.executable).parent / "grpcurl"
+    return str(beside) if shutil.which("grpcurl") is None and beside.exists() else "grpcurl"

@@ -112,7 +112,7 @@ class Client:
 
 def first_call(output: str) -> str:
     """The grpcurl command that the server printed."""
-    match = re.search(r"^  (grpcurl .*)$", output, re.MULTILINE)
+    match = re.search(r"^  (\S*grpcurl .*)$", output, re.MULTILINE)
     assert match, output
     return match[1]
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -116,11 +115,7 @@ async def test_a_first_session(installation: Installation) -> None:
         "identity.key": 0o600,
         "keyset.json": 0o600,
     }
-    grpcurl = shutil.which("grpcurl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert grpcurl
-    pasted = subprocess.run(
-        [grpcurl, *shlex.split(first_call(installation.output))[1:]], capture_output=True, text=True, check=True
-    )
+    pasted = subprocess.run(shlex.split(first_call(installation.output)), capture_output=True, text=True, check=True)
     assert '"state": "EXPERIMENT_STATE_DRAFT"' in pasted.stdout
     async with grpc.aio.insecure_channel(endpoints.allocation) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -190,7 +185,10 @@ async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> N
     results = await asyncio.gather(*answers, return_exceptions=True)
     assert await stopping == 0
     refused = [r for r in results if isinstance(r, BaseException)]
-    assert all(isinstance(r, grpc.aio.AioRpcError) and r.code() == grpc.StatusCode.UNAVAILABLE for r in refused)
+    codes = {r.code() if isinstance(r, grpc.aio.AioRpcError) else r for r in refused}
+    # CANCELLED: the call had reached the process, but no handler had taken it up when it closed.
+    assert codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    assert len(refused) < len(results) - 20
     await client.close()
 
 

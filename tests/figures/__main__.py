@@ -1,0 +1,41 @@
+"""`python -m tests.figures [NAME]`: list the figures, or regenerate one into build/figures/NAME.json."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.figures.row import write_rows
+
+_FIGURES = {
+    "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
+}
+
+
+def main() -> int:
+    """0 unless a goal is missed, or the name is unknown."""
+    console = Console(width=180)
+    if len(sys.argv) == 1:
+        for name, what in _FIGURES.items():
+            console.print(f"  make figure NAME={name}  {what}")
+        return 0
+    name = sys.argv[1]
+    if name not in _FIGURES:
+        console.print(f"there is no figure {name!r}: one of {', '.join(_FIGURES)}")
+        return 2
+    rows = importlib.import_module(f"tests.figures.{name}").rows()
+    path = write_rows(Path("build/figures") / f"{name}.json", rows)
+    table = Table("figure", "reference", "ours", "ratio", "spread", "goal", "holds")
+    for row in rows:
+        table.add_row(
+            row.figure, row.reference, row.ours, f"{row.ratio:.3f}", row.spread, row.goal, "yes" if row.holds else "NO"
+        )
+    console.print(table)
+    console.print(f"written to {path}")
+    return 0 if all(row.holds for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

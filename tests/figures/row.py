@@ -1,0 +1,26 @@
+"""One row of a figure, and the file they go to."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured ratio beside its goal. `holds` is computed by whoever makes the row, never written by hand."""
+
+    figure: str
+    reference: str
+    ours: str
+    ratio: float
+    spread: str
+    goal: str
+    holds: bool
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> Path:
+    """Write the rows as JSON; answers the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    return path
