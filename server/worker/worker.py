@@ -2,6 +2,7 @@
 
 import asyncio
 
+from allocator.kernels import warm_up
 from server.clock import Clock
 from server.settings import SHARDS, Settings
 from server.worker.drain import Drain
@@ -19,6 +20,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
 
     Raises StoreUnavailableError or SecretsUnusableError if it cannot start.
     """
+    warm_up()
     dsn, url = settings.stores
     secrets = load_secrets(settings.secrets_directory)
     redis = create_client(url)

@@ -15,6 +15,7 @@ SCHEMA = "samplit"
 _CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 0x5A3B17  # an advisory lock: servers that start together migrate one after the other
 
+_SERVER_SETTINGS = {"search_path": SCHEMA, "jit": "off"}  # no query here is long enough to be worth compiling
 _quiet = logging.getLogger("samplit.migrations")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
@@ -26,7 +27,7 @@ UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNo
 async def connect(dsn: str) -> asyncpg.Connection:
     """One connection. Raises StoreUnavailableError, naming the host but no secret."""
     try:
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings={"search_path": SCHEMA})
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=_SERVER_SETTINGS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
     await _set_codecs(connection)
@@ -41,7 +42,7 @@ async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
             min_size=1,
             max_size=size,
             timeout=_CONNECT_SECONDS,
-            server_settings={"search_path": SCHEMA},
+            server_settings=_SERVER_SETTINGS,
             init=_set_codecs,
         )
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
