@@ -52,10 +52,8 @@ class Drain:
             if not entries:
                 await streams.wait(self._redis, self._shard, milliseconds=_WAIT_MILLISECONDS)
                 continue
-            for entry in entries:
-                if entry.damage:
-                    for payload in entry.payloads:
-                        await self._set_aside(payload, entry.damage)
+            for damaged in (each for entry in entries for each in entry.damaged):
+                await self._set_aside(damaged.payload, damaged.reason)
             await self._store(connection, [event for entry in entries for event in entry.events])
             await streams.delete(self._redis, self._shard, [entry.entry_id for entry in entries])
 

@@ -11,13 +11,20 @@ from storage.redis import keys
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A payload that cannot be read, and why."""
+
+    payload: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
 class StreamEntry:
-    """One entry: the events that it carries, or why it cannot be read."""
+    """One entry: the events that it carries, and what of it is damaged."""
 
     entry_id: bytes
-    payloads: tuple[bytes, ...]
     events: tuple[Event, ...]
-    damage: str = ""
+    damaged: tuple[Damaged, ...]
 
 
 async def read(client: Redis, shard: int, *, entries: int) -> list[StreamEntry]:
@@ -43,7 +50,17 @@ async def set_aside(client: Redis, shard: int, payload: bytes, reason: str) -> N
 
 
 def _entry(entry_id: bytes, payloads: tuple[bytes, ...]) -> StreamEntry:
+    decoded = [_decode(payload) for payload in payloads]
+    return StreamEntry(
+        entry_id,
+        tuple(each for each in decoded if not isinstance(each, Damaged)),
+        tuple(each for each in decoded if isinstance(each, Damaged)),
+    )
+
+
+def _decode(payload: bytes) -> Event | Damaged:
     try:
-        return StreamEntry(entry_id, payloads, tuple(decode_event(payload) for payload in payloads))
+        event: Event = decode_event(payload)
     except msgspec.MsgspecError as error:
-        return StreamEntry(entry_id, payloads, (), damage=str(error))
+        return Damaged(payload, str(error))
+    return event

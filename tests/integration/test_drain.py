@@ -1,0 +1,198 @@
+"""Events into Postgres: counted once whatever is delivered twice, and a bad one does not stop the rest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import asyncpg
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from allocator.experiment import Group, Reason
+from allocator.posterior import Count, posterior_tables
+from server.worker.drain import Drain
+from server.worker.worker import run_worker
+from storage.encryption import load_secrets
+from storage.events import AssignmentEvent, ConversionEvent, encode_event
+from storage.postgres import drain, posteriors
+from storage.postgres.pool import connect
+from storage.redis import keys
+from storage.redis.publications import open_posterior
+from tests.conftest import Clock
+from tests.service import Service
+
+STREAM = keys.stream(0)
+
+
+@dataclass
+class Log:
+    """A database with one experiment, and events of it."""
+
+    connection: asyncpg.Connection
+    experiment: int
+    now: int
+
+    def assigned(self, user: int, variant: int = 0, **fields: object) -> AssignmentEvent:
+        event = AssignmentEvent(
+            experiment=self.experiment,
+            user_key=user.to_bytes(16, "big"),
+            variant=variant,
+            segmentation_version=1,
+            segment=0,
+            segment_key="global",
+            reason=Reason.SAMPLED,
+            group=Group.ADAPTIVE,
+            posterior_version=0,
+            revision=2,
+            propensity=0.4,
+            marginal=0.4,
+            q_segment=0.4,
+            q_global=0.4,
+            context={"source": "x"},
+            assigned_at=self.now,
+        )
+        return msgspec.structs.replace(event, **fields)
+
+    def converted(self, user: int, event_id: str = "e", metric: str = "conversion") -> ConversionEvent:
+        return ConversionEvent(self.experiment, user.to_bytes(16, "big"), metric, event_id, 1.0, "", self.now)
+
+    async def counts(self) -> list[tuple[int, int, int]]:
+        """(variant, trials, successes), which must be what the log says."""
+        rows = await self.connection.fetch(
+            "SELECT variant_no, sum(trials)::int, sum(successes)::int FROM segment_counts GROUP BY 1 ORDER BY 1"
+        )
+        recounted = await self.connection.fetch(
+            "SELECT variant_no, count(*)::int, count(converted_at)::int FROM assignments GROUP BY 1 ORDER BY 1"
+        )
+        assert rows == recounted
+        return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+async def log(service: Service, dsn: str, clock: Clock) -> AsyncIterator[Log]:
+    await service.running()
+    connection = await connect(dsn)
+    number = await connection.fetchval("SELECT experiment_no FROM experiments")
+    yield Log(connection, number, int(clock.now.timestamp()))
+    await connection.close()
+
+
+async def test_delivered_twice_counted_once(log: Log) -> None:
+    events = [log.assigned(1), log.assigned(2, 1), log.assigned(1), log.converted(2), log.converted(2)]
+    for _ in range(2):
+        await drain.write(log.connection, events)
+    assert await log.counts() == [(0, 1, 0), (1, 1, 1)]
+
+
+async def test_a_user_converts_once_for_the_primary_metric(log: Log) -> None:
+    await drain.write(log.connection, [log.assigned(1)])
+    await drain.write(log.connection, [log.converted(1, "a", metric="click")])
+    assert await log.counts() == [(0, 1, 0)]
+    await drain.write(log.connection, [log.converted(1, "a"), log.converted(1, "b")])
+    await drain.write(log.connection, [log.converted(1, "c")])
+    assert await log.counts() == [(0, 1, 1)]
+    assert await log.connection.fetchval("SELECT count(*) FROM conversions") == 4
+
+
+async def test_the_first_record_of_a_user_wins(log: Log) -> None:
+    await drain.write(log.connection, [log.assigned(1, 0)])
+    await drain.write(log.connection, [log.assigned(1, 2)])
+    assert await log.counts() == [(0, 1, 0)]
+
+
+async def test_a_bad_event_is_set_aside_and_the_rest_flows(log: Log, redis: Redis, dsn: str) -> None:
+    counted: set[int] = set()
+    good = [log.assigned(1), log.assigned(2), log.converted(2)]
+    poison = [log.assigned(3, variant=99), log.assigned(4, experiment=12345), log.converted(77)]
+    for events in ([good[0], poison[0], good[1]], [*poison[1:], good[2]]):
+        await redis.xadd(STREAM, {str(n): encode_event(event) for n, event in enumerate(events)})
+    await redis.xadd(STREAM, {"1": b"garbage", "2": encode_event(log.assigned(5))})
+    task = asyncio.create_task(Drain(dsn, redis, 0, batch=10, counted=counted.update).run())
+    async with asyncio.timeout(10):
+        while await redis.xlen(STREAM):
+            await asyncio.sleep(0.02)
+    task.cancel()
+    assert await log.counts() == [(0, 3, 1)]
+    assert counted == {log.experiment}
+    dead = [entry for _, entry in await redis.xrange(keys.dead_letters(0))]
+    assert len(dead) == 4
+    assert {entry[b"event"] for entry in dead} == {b"garbage", *(encode_event(event) for event in poison)}
+    assert all(entry[b"reason"] for entry in dead)
+
+
+async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, dsn: str) -> None:
+    drained: list[str] = []
+    workers = {
+        name: asyncio.create_task(
+            Drain(dsn, redis, 0, batch=10, counted=lambda _, name=name: drained.append(name)).run()
+        )
+        for name in ("one", "two")
+    }
+
+    async def feed(user: int) -> None:
+        await redis.xadd(STREAM, {"1": encode_event(log.assigned(user))})
+        async with asyncio.timeout(10):
+            while await redis.xlen(STREAM):
+                await asyncio.sleep(0.02)
+
+    for user in range(3):
+        await feed(user)
+    holder = drained[0]
+    assert set(drained) == {holder}
+    workers[holder].cancel()
+    with suppress(asyncio.CancelledError):
+        await workers[holder]
+    await feed(3)
+    assert drained[-1] != holder
+    assert await log.counts() == [(0, 4, 0)]
+    for worker in workers.values():
+        worker.cancel()
+
+
+async def test_the_tables_of_a_version_follow_from_the_log(
+    service: Service, worker: None, dsn: str, clock: Clock
+) -> None:
+    """Each published version, recomputed from the rows that were counted by then."""
+    await service.running()
+    secrets = load_secrets(service.settings.secrets_directory)
+    connection = await connect(dsn)
+    number = await connection.fetchval("SELECT experiment_no FROM experiments")
+    for step in range(1, 4):
+        for n in range(20):
+            answer = await service.allocate("cta", f"u{step}-{n}")
+            if n % 3 == 0:
+                await service.convert(assignment_id=answer.assignment_id, event_id="e")
+        await service.learned("cta", 20 * step, 7 * step)
+        await asyncio.sleep(0.3)
+        sealed = await posteriors.load(connection, number)
+        assert sealed is not None
+        published = open_posterior(secrets, "cta", sealed.version, sealed.ciphertext)
+        rows = await connection.fetch(
+            """
+            SELECT segment_no, variant_no, day, count(*), count(*) FILTER (WHERE converted_version <= $1)
+            FROM assignments WHERE counted_version <= $1 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+            """,
+            sealed.version,
+        )
+        again = posterior_tables(sealed.version, 1, [0, 1, 2], [Count(*row) for row in rows])
+        assert (again.alpha == published.alpha).all()
+        assert (again.beta == published.beta).all()
+    await connection.close()
+
+
+async def test_redis_is_refilled_with_what_was_published(
+    service: Service, worker: None, redis: Redis, clock: Clock
+) -> None:
+    await service.running()
+    await service.allocate("cta", "u1")
+    await service.learned("cta", 1)
+    before = await redis.hgetall(keys.experiment("cta"))
+    await redis.delete(keys.experiment("cta"), keys.INDEX, keys.API_KEYS)
+    ready = asyncio.Event()
+    second = asyncio.create_task(run_worker(service.settings, clock, ready))
+    await ready.wait()
+    second.cancel()
+    assert await redis.hgetall(keys.experiment("cta")) == before
+    assert await redis.exists(keys.INDEX, keys.API_KEYS) == 2
