@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from allocator.experiment import Experiment, Group, Reason
 from allocator.hashing import draw_seed, group_position
 from allocator.kernels import draw_best_arm
@@ -48,7 +46,7 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
     else:
         drawn_row = 0 if group is Group.BASELINE else row
         first, second = draw_seed(experiment.salt, key, tables.version)
-        arm = int(draw_best_arm(tables.alpha, tables.beta, drawn_row, floor, np.uint64(first), np.uint64(second)))
+        arm = draw_best_arm(tables.constants, drawn_row, floor, first, second)
         reason = Reason.BASELINE if group is Group.BASELINE else _adaptive_reason(segmented, row)
     mixture = 1 - len(tables.variants) * floor
     q_segment = floor + mixture * float(tables.best[row, arm])

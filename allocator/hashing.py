@@ -27,10 +27,10 @@ def group_position(salt: bytes, key: bytes) -> float:
 
 
 def draw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[int, int]:
-    """Two 64-bit words that seed the random stream of one decision."""
+    """Two 64-bit words, signed, that seed the random stream of one decision."""
     message = key + posterior_version.to_bytes(8, "little")
     digest = blake2b(message, digest_size=16, key=salt, person=b"samplit.draw").digest()
-    first, second = struct.unpack("<QQ", digest)
+    first, second = struct.unpack("<qq", digest)
     return first, second
 
 

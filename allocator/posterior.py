@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from allocator.kernels import probability_best_rows
+from allocator.kernels import beta_constants, probability_best_rows
 from allocator.pooling import Array, pooled_tables
 
 _PSEUDO_SUCCESSES = 10.0  # hold a day's rate near the mean until the day has seen about as many conversions
@@ -43,9 +43,11 @@ class PosteriorTables:
     best: Array
     trials: NDArray[np.int64]
     arm_of: Mapping[int, int] = field(init=False)
+    constants: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index the arms by variant number."""
+        """Index the arms by variant number, and prepare the draws."""
+        object.__setattr__(self, "constants", beta_constants(self.alpha, self.beta))
         object.__setattr__(self, "arm_of", {number: arm for arm, number in enumerate(self.variants)})
 
 

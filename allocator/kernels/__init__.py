@@ -6,13 +6,22 @@ Compiled on first use and cached on disk. No fastmath: the same inputs give the 
 import numpy as np
 
 from allocator.kernels.best import probability_best, probability_best_rows
-from allocator.kernels.choose import draw_best_arm
+from allocator.kernels.choose import beta_constants, draw_best_arm, draw_best_arms
 
-__all__ = ["draw_best_arm", "probability_best", "probability_best_rows", "warm_up"]
+__all__ = [
+    "beta_constants",
+    "draw_best_arm",
+    "draw_best_arms",
+    "probability_best",
+    "probability_best_rows",
+    "warm_up",
+]
 
 
 def warm_up() -> None:
     """Compile every kernel for the types that the server calls it with (seconds at first, milliseconds from cache)."""
     table = np.ones((1, 2))
-    draw_best_arm(table, table, 0, 0.01, np.uint64(1), np.uint64(2))
+    constants = beta_constants(table, table)
+    draw_best_arm(constants, 0, 0.01, 1, 2)
+    draw_best_arms(constants, np.zeros(1, np.int64), 0.01, np.ones((1, 2), np.int64))
     probability_best_rows(table, table)

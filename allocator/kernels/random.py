@@ -1,71 +1,103 @@
 """A counter-based random generator and the variates built on it, compiled.
 
 SplittableRandom (Steele, Lea, Flood, OOPSLA 2014): the i-th word of a stream is mix64(seed + i·gamma), so a stream
-is a function of its two seed words alone. Every function takes the counter and returns the next one.
+is a function of its two seed words alone. Every function takes the counter and returns the next one. Seeds, gamma
+(odd) and counters are uint64.
 """
 
 import math
 
-from numba import njit, uint64
+import numpy as np
+from numba import int64, njit, uint64
+from numpy.typing import NDArray
 
-_WORD = 2.0**-53
+from allocator.kernels.ziggurat import LAYERS, RATIOS, TAIL_START, WIDTHS
+
+_UNIT = 2.0**-53
+_ONE = np.uint64(1)
+_SQUEEZE = 1.28
+_CONSTANTS = 4  # of a Gamma variate: d, c, squeeze, boost
 
 
-@njit(cache=True)
-def next_uniform(seed, gamma, counter):  # type: ignore[no-untyped-def]
-    """A float64 in (0, 1) and the next counter. `gamma` must be odd."""
-    z = uint64(seed) + uint64(counter) * uint64(gamma)
+def gamma_constants(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `next_gamma` needs of each shape, computed once: float64 (..., 4) from (...), all > 0.
+
+    Marsaglia and Tsang (ACM TOMS 2000): d = a − 1/3 and c = 1/√(9d); a shape below 1 is drawn as a + 1, and boosted by
+    U^(1/a). The squeeze is ours: with t = c·x the acceptance probability is exp(−d·g(t)),
+    g(t) = (1 + t)³ − 1 − 3·ln(1 + t) − 4.5·t² ≤ 1.28·t⁴ for t ≥ −½, so u < 1 − 1.28·d·t⁴ accepts without a logarithm.
+    """
+    d = np.where(shapes < 1, shapes + 1, shapes) - 1 / 3
+    boost = np.where(shapes < 1, 1 / shapes, 0.0)
+    return np.stack([d, 1 / np.sqrt(9 * d), _SQUEEZE * d, boost], axis=-1)
+
+
+@njit(cache=True, inline="always")
+def next_word(seed, gamma, counter):  # type: ignore[no-untyped-def]
+    """64 random bits and the next counter."""
+    z = seed + counter * gamma
     z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB)
-    z = z ^ (z >> uint64(31))
-    return (float(z >> uint64(11)) + 0.5) * _WORD, counter + 1
+    return z ^ (z >> uint64(31)), counter + _ONE
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
+def next_uniform(seed, gamma, counter):  # type: ignore[no-untyped-def]
+    """A float64 in (0, 1) and the next counter."""
+    word, counter = next_word(seed, gamma, counter)
+    return (float(int64(word >> uint64(11))) + 0.5) * _UNIT, counter
+
+
+@njit(cache=True, inline="always")
 def next_normal(seed, gamma, counter):  # type: ignore[no-untyped-def]
-    """A standard normal by Marsaglia's polar method (SIAM Review 1964), and the next counter."""
+    """A standard normal by the ziggurat (Marsaglia and Tsang, JSS 2000; Doornik's ZIGNOR, 2005), and the counter."""
     while True:
-        u, counter = next_uniform(seed, gamma, counter)
-        v, counter = next_uniform(seed, gamma, counter)
-        u = 2.0 * u - 1.0
-        v = 2.0 * v - 1.0
-        square = u * u + v * v
-        if 0.0 < square < 1.0:
-            return u * math.sqrt(-2.0 * math.log(square) / square), counter
+        word, counter = next_word(seed, gamma, counter)
+        layer = word & uint64(LAYERS - 1)  # the low bits, which the uniform in (−1, 1) does not use
+        u = (float(int64(word) >> int64(11)) + 0.5) * (2.0 * _UNIT)
+        if abs(u) < RATIOS[layer]:
+            return u * WIDTHS[layer], counter
+        x, accepted, counter = _outside(layer, u, seed, gamma, counter)
+        if accepted:
+            return x, counter
 
 
 @njit(cache=True)
-def next_log_gamma(shape, seed, gamma, counter):  # type: ignore[no-untyped-def]
-    """The logarithm of a Gamma(shape, 1) variate, shape > 0, and the next counter.
+def _outside(layer, u, seed, gamma, counter):  # type: ignore[no-untyped-def]
+    """The part of a layer that is not a rectangle under the curve: about 1.5 % of the draws."""
+    if layer == 0:
+        while True:
+            first, counter = next_uniform(seed, gamma, counter)
+            second, counter = next_uniform(seed, gamma, counter)
+            x = math.log(first) / TAIL_START
+            if -2.0 * math.log(second) >= x * x:
+                return (TAIL_START - x if u > 0.0 else x - TAIL_START), True, counter
+    x = u * WIDTHS[layer]
+    outer = math.exp(-0.5 * (WIDTHS[layer] * WIDTHS[layer] - x * x))
+    inner = math.exp(-0.5 * (WIDTHS[layer + _ONE] * WIDTHS[layer + _ONE] - x * x))
+    v, counter = next_uniform(seed, gamma, counter)
+    return x, inner + v * (outer - inner) < 1.0, counter
 
-    Marsaglia and Tsang (ACM TOMS 2000); shapes below 1 by their boost G(a) = G(a+1)·U^(1/a), in logs, so that it
-    cannot underflow.
-    """
-    boost = 0.0
-    if shape < 1.0:
-        u, counter = next_uniform(seed, gamma, counter)
-        boost = math.log(u) / shape
-        shape += 1.0
-    d = shape - 1.0 / 3.0
-    c = 1.0 / math.sqrt(9.0 * d)
+
+@njit(cache=True, inline="always")
+def next_gamma(d, c, squeeze, seed, gamma, counter):  # type: ignore[no-untyped-def]
+    """A Gamma variate by its `gamma_constants`, without the boost, and the next counter."""
     while True:
         x, counter = next_normal(seed, gamma, counter)
-        v = 1.0 + c * x
-        if v <= 0.0:
-            continue
-        v = v * v * v
         u, counter = next_uniform(seed, gamma, counter)
-        if math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v):
-            return math.log(d) + math.log(v) + boost, counter
+        t = c * x
+        square = t * t
+        v = 1.0 + t
+        if t >= -0.5 and u < 1.0 - squeeze * square * square:
+            return d * (v * v * v), counter
+        if v > 0.0 and math.log(u) < 4.5 * d * square + d * (1.0 - v * v * v + 3.0 * math.log(v)):
+            return d * (v * v * v), counter
 
 
 @njit(cache=True)
-def next_beta_logit(alpha, beta, seed, gamma, counter):  # type: ignore[no-untyped-def]
-    """The logit of a Beta(alpha, beta) variate, alpha and beta > 0, and the next counter.
-
-    θ = X/(X+Y) with Gamma variates X and Y, so logit θ = log X − log Y: ordered as θ is, without its rounding at 0
-    and 1.
-    """
-    x, counter = next_log_gamma(alpha, seed, gamma, counter)
-    y, counter = next_log_gamma(beta, seed, gamma, counter)
-    return x - y, counter
+def next_log_gamma(constants, seed, gamma, counter):  # type: ignore[no-untyped-def]
+    """The logarithm of a Gamma variate by its `gamma_constants` (4,), any shape > 0, and the next counter."""
+    value, counter = next_gamma(constants[0], constants[1], constants[2], seed, gamma, counter)
+    if constants[3] == 0.0:
+        return math.log(value), counter
+    u, counter = next_uniform(seed, gamma, counter)
+    return math.log(value) + math.log(u) * constants[3], counter

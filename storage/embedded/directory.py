@@ -14,8 +14,11 @@ from storage.embedded.account import Account, engine_account
 from storage.embedded.errors import DirectoryInUseError, DirectoryUnusableError
 
 _BETTER = Path("/var/lib/samplit")
-_MOST_SOCKET_PATH = 100  # bytes; the kernel's limit is 108, and PostgreSQL adds a name
+_MOST_SOCKET_PATH = 100  # bytes; the limit is 108 on Linux and 104 on macOS, with a zero at the end
+_MOST_PATH = _MOST_SOCKET_PATH - len("/run/.s.PGSQL.5432")
 _ORPHAN_SECONDS = 20.0
+_QUIT_SECONDS = 5.0
+_SAME_START = 0.05  # seconds; kernels count them in hundredths
 
 
 class DataDirectory:
@@ -31,9 +34,17 @@ class DataDirectory:
     def open(cls, path: Path) -> Self:
         """Make the directory usable and lock it. Raises DirectoryUnusableError or DirectoryInUseError."""
         path = path.absolute()
+        if len(os.fsencode(path)) > _MOST_PATH:
+            raise DirectoryUnusableError(f"the path {path} is too long for unix sockets: at most {_MOST_PATH} bytes")
+        if "," in str(path):  # PostgreSQL and its clients read a list of folders or hosts there, and none can quote it
+            raise DirectoryUnusableError(f"the path {path} has a comma: PostgreSQL cannot make a socket there")
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DirectoryUnusableError(
+                f"the data directory {path} is not usable: {error.filename} is not a folder, or lies in a file"
+            ) from error
         except OSError as error:
             raise DirectoryUnusableError(f"the data directory {path} is not usable: {error.strerror}") from error
         try:
@@ -69,10 +80,10 @@ class DataDirectory:
     def record_process(self, name: str, pid: int) -> None:
         """Remember a process that must not outlive us; one that has ended already need not be."""
         try:
-            created = psutil.Process(pid).create_time()
+            started = _started(psutil.Process(pid))
         except psutil.NoSuchProcess:
             return
-        self._write_records(self._records() | {name: [pid, created]})
+        self._write_records(self._records() | {name: [pid, started]})
 
     def forget_process(self, name: str) -> None:
         """It has ended."""
@@ -81,22 +92,20 @@ class DataDirectory:
         self._write_records(records)
 
     async def stop_orphans(self) -> list[str]:
-        """Stop what a killed owner left running; answers the names."""
+        """Stop what a killed owner left running; answers the names.
+
+        What started last goes first, so that servers can still finish their work on the engines.
+        """
         stopped = []
-        for name, (pid, created) in self._records().items():
-            process = _alive(int(pid), created)
+        for name, (pid, started) in reversed(self._records().items()):
+            process = _alive(int(pid), started)
             if process is not None:
-                await _stop(process, fast=signal.SIGINT if name == "postgres" else signal.SIGTERM)
+                await _stop(process, is_postgres=name == "postgres")
                 stopped.append(name)
         self._write_records({})
         return stopped
 
     def _lay_out(self) -> None:
-        if len(os.fsencode(self.sockets / "valkey.sock")) > _MOST_SOCKET_PATH:
-            raise DirectoryUnusableError(
-                f"the path {self.path} is too long for unix sockets: "
-                f"at most {_MOST_SOCKET_PATH - len('/run/valkey.sock')} bytes"
-            )
         try:
             self.path.chmod(0o700 if self.account is None else 0o711)
             for folder in (self.sockets, self.logs, self.path / "valkey"):
@@ -125,20 +134,29 @@ class DataDirectory:
         temporary.replace(self.path / "processes.json")
 
 
-def _alive(pid: int, created: float) -> psutil.Process | None:
+def _started(process: psutil.Process) -> float:
+    """Seconds from the boot: unlike the time of day it stays the same when the clock is set."""
+    return process.create_time() - psutil.boot_time()
+
+
+def _alive(pid: int, started: float) -> psutil.Process | None:
     try:
         process = psutil.Process(pid)
-        return process if process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE else None
+        is_same = abs(_started(process) - started) < _SAME_START
+        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
 
 
-async def _stop(process: psutil.Process, fast: signal.Signals) -> None:
+async def _stop(process: psutil.Process, *, is_postgres: bool) -> None:
     """Ask politely; then end it with its children, which a killed postmaster would leave behind."""
     try:
         children = process.children(recursive=True)
-        process.send_signal(fast)
+        process.send_signal(signal.SIGINT if is_postgres else signal.SIGTERM)
         await asyncio.to_thread(psutil.wait_procs, [process], _ORPHAN_SECONDS)
+        if is_postgres and process.is_running():
+            process.send_signal(signal.SIGQUIT)  # the postmaster ends its children itself
+            await asyncio.to_thread(psutil.wait_procs, [process], _QUIT_SECONDS)
         for each in (process, *children):
             if each.is_running():
                 each.kill()

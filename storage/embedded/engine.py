@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,14 @@ from storage.embedded.errors import EngineFailedError
 _STALL_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What an engine shows while it starts."""
+
+    is_ready: bool
+    progress: Hashable = None  # differs from the last one if the engine has got on; our looking must not change it
 
 
 class EngineProcess:
@@ -27,26 +36,37 @@ class EngineProcess:
         self._stop_signal = stop_signal
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that was started last."""
+        return None if self._process is None else self._process.pid
+
     async def run(self, command: Sequence[str | Path]) -> int:
-        """Run a helper program of the engine to its end; its exit code."""
+        """Run a helper program of the engine to its end; its exit code. Raises EngineFailedError if it stalls."""
         process = await self._spawn(command)
+
+        async def look() -> Sign:
+            return Sign(is_ready=process.returncode is not None, progress=self.work())
+
+        await self._follow(process, look)
+        self._directory.forget_process(self.name)
         return await process.wait()
 
-    async def start(self, command: Sequence[str | Path], is_ready: Callable[[], Awaitable[bool]]) -> None:
-        """Start the engine, and wait until it is ready or stalls. Raises EngineFailedError."""
-        self._process = process = await self._spawn(command)
-        self._directory.record_process(self.name, process.pid)
-        loop = asyncio.get_running_loop()
-        seen, deadline = self._progress(), loop.time() + _STALL_SECONDS
-        while not await is_ready():
-            if process.returncode is not None:
-                raise EngineFailedError(self.name, f"ended with status {process.returncode}", self.log)
-            if self._progress() != seen:
-                seen, deadline = self._progress(), loop.time() + _STALL_SECONDS
-            elif loop.time() > deadline:
-                await self.stop()
-                raise EngineFailedError(self.name, f"made no progress for {_STALL_SECONDS:.0f} s", self.log)
-            await asyncio.sleep(_POLL_SECONDS)
+    async def start(self, command: Sequence[str | Path], look: Callable[[], Awaitable[Sign]]) -> None:
+        """Start the engine, and wait until it is ready, ends or stalls. Raises EngineFailedError."""
+        await self._follow(await self._spawn(command), look)
+
+    def work(self) -> tuple[float, int]:
+        """What the process and its children have done: seconds of CPU time, bytes read from and written to disks."""
+        cpu, moved = 0.0, 0
+        try:
+            root = psutil.Process(self.pid)
+            for each in (root, *root.children(recursive=True)):
+                cpu += sum(each.cpu_times()[:2])
+                moved += _moved_bytes(each)
+        except psutil.Error:  # some process ended meanwhile: that is a change too
+            pass
+        return round(cpu, 1), moved
 
     async def wait(self) -> None:
         """Until it ends."""
@@ -72,29 +92,49 @@ class EngineProcess:
         # A session of its own: Ctrl-C in the terminal is for us, and we stop the engine when nobody needs it.
         with self.log.open("ab") as log:
             if account is None:
-                return await asyncio.create_subprocess_exec(
+                process = await asyncio.create_subprocess_exec(
                     *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-            os.fchown(log.fileno(), account.uid, account.gid)
-            return await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                user=account.uid,
-                group=account.gid,
-                extra_groups=[],
-                cwd=self._directory.sockets,
-            )
+            else:
+                os.fchown(log.fileno(), account.uid, account.gid)
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    user=account.uid,
+                    group=account.gid,
+                    extra_groups=[],
+                    cwd=self._directory.sockets,
+                )
+        self._process = process
+        self._directory.record_process(self.name, process.pid)
+        return process
 
-    def _progress(self) -> tuple[int, float]:
-        """Grows while the engine works: the size of its log, and the CPU time of its processes."""
-        cpu = 0.0
-        if self._process is not None:
-            try:
-                root = psutil.Process(self._process.pid)
-                cpu = sum(sum(each.cpu_times()[:2]) for each in (root, *root.children(recursive=True)))
-            except psutil.Error:
-                pass
-        return self.log.stat().st_size, round(cpu, 1)
+    async def _follow(self, process: asyncio.subprocess.Process, look: Callable[[], Awaitable[Sign]]) -> None:
+        """Until it is ready; the deadline moves on while the log grows or its signs change."""
+        loop = asyncio.get_running_loop()
+        seen, deadline = None, loop.time() + _STALL_SECONDS
+        while not (sign := await look()).is_ready:
+            if process.returncode is not None:
+                self._directory.forget_process(self.name)
+                raise EngineFailedError(self.name, f"ended with status {process.returncode}", self.log)
+            now = (self.log.stat().st_size, sign.progress)
+            if now != seen:
+                seen, deadline = now, loop.time() + _STALL_SECONDS
+            elif loop.time() > deadline:
+                await self.stop()
+                raise EngineFailedError(self.name, f"made no progress for {_STALL_SECONDS:.0f} s", self.log)
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _moved_bytes(process: psutil.Process) -> int:
+    """Read from and written to disks; 0 on macOS, and for a container's root, which may not ask about other users."""
+    if not psutil.LINUX:
+        return 0
+    try:
+        counters = process.io_counters()
+    except psutil.AccessDenied:
+        return 0
+    return counters.read_bytes + counters.write_bytes

@@ -1,14 +1,17 @@
 """Both engines of a data directory together."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.embedded.binaries import find_binaries
 from storage.embedded.directory import DataDirectory
-from storage.embedded.postgres import EmbeddedPostgres, socket_dsn
+from storage.embedded.postgres import SOCKET, EmbeddedPostgres, socket_dsn
 from storage.embedded.valkey import EmbeddedValkey, socket_url
+
+_ANSWER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,18 @@ class EmbeddedEngines:
 
 
 def find_running(path: Path) -> StoreUrls | None:
-    """The engines that run on a data directory; None if there are none."""
+    """The engines that run on a data directory; None if there are none, or none that we may reach."""
     sockets = path.absolute() / "run"
-    try:
-        running = (sockets / ".s.PGSQL.5432").is_socket() and (sockets / "valkey.sock").is_socket()
-    except PermissionError:
-        return None
+    running = all(_listens(sockets / name) for name in (SOCKET, "valkey.sock"))
     return StoreUrls(socket_dsn(sockets), socket_url(sockets)) if running else None
+
+
+def _listens(path: Path) -> bool:
+    """A killed engine leaves its socket behind, but nobody listens on it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_ANSWER_SECONDS)
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True

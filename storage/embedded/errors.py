@@ -1,8 +1,10 @@
 """What can keep the embedded engines from running, in words for an operator."""
 
+import os
 from pathlib import Path
 
 _TAIL_LINES = 5
+_TAIL_BYTES = 8192  # logs are never rotated, so only their end is read
 
 
 class EmbeddedError(Exception):
@@ -22,5 +24,13 @@ class EngineFailedError(EmbeddedError):
 
     def __init__(self, engine: str, problem: str, log: Path) -> None:
         """`log` is the engine's log file."""
-        tail = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if log.exists() else []
-        super().__init__("\n  ".join([f"{engine} {problem}; its log is {log}:", *tail]))
+        super().__init__("\n  ".join([f"{engine} {problem}; its log is {log}:", *_last_lines(log)]))
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+    except FileNotFoundError:
+        return []

@@ -5,14 +5,18 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engine import EngineProcess
+from storage.embedded.engine import EngineProcess, Sign
 from storage.embedded.errors import EngineFailedError
 
 _NAME = "samplit"  # of the role and of the database
+_PORT = 5432  # only names the socket; said everywhere, since PGPORT would change it
+SOCKET = f".s.PGSQL.{_PORT}"
+_PID_LINE, _STATUS_LINE = 0, 7  # of postmaster.pid, where pg_ctl looks too
 _RETRIES = 40
 _RETRY_SECONDS = 0.25
 _SETTINGS = {
@@ -51,13 +55,13 @@ class EmbeddedPostgres:
             self._binaries / "postgres",
             "-D",
             self._data,
-            "-k",
-            self._directory.sockets,
+            *("-p", str(_PORT)),
+            *("-k", self._directory.sockets),
             *options,
         ]
         for attempt in range(_RETRIES):
             try:
-                await self.process.start(command, self._is_ready)
+                await self.process.start(command, self._look)
                 break
             except EngineFailedError as error:
                 if not _is_shadow(error) or attempt == _RETRIES - 1:
@@ -74,6 +78,7 @@ class EmbeddedPostgres:
         status = await self.process.run(
             [
                 self._binaries / "initdb",
+                # Trust: the folder of the socket is the guard, and only its owner and root can enter.
                 *("-D", unfinished, "--username", _NAME, "--auth", "trust", "--encoding", "UTF8"),
                 *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
                 "--data-checksums",
@@ -83,13 +88,19 @@ class EmbeddedPostgres:
             raise EngineFailedError("postgres", "could not create its files", self.process.log)
         unfinished.rename(self._data)
 
-    async def _is_ready(self) -> bool:
+    async def _look(self) -> Sign:
+        """Does not connect: refused connections are logged, and would look like progress."""
         try:
-            connection = await asyncpg.connect(socket_dsn(self._directory.sockets, "postgres"), timeout=5)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        await connection.close()
-        return True
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            lines = []
+        # A killed server leaves its file, so the process must be ours.
+        is_ready = (
+            len(lines) > _STATUS_LINE
+            and lines[_PID_LINE] == str(self.process.pid)
+            and lines[_STATUS_LINE].strip() == "ready"
+        )
+        return Sign(is_ready=is_ready, progress=self.process.work())
 
     async def _create_database(self) -> None:
         connection = await asyncpg.connect(socket_dsn(self._directory.sockets, "postgres"))
@@ -107,4 +118,4 @@ def _is_shadow(error: EngineFailedError) -> bool:
 
 def socket_dsn(sockets: Path, database: str = _NAME) -> str:
     """The DSN of the PostgreSQL whose socket is in this folder."""
-    return f"postgresql://{_NAME}@/{database}?host={sockets}"
+    return f"postgresql://{_NAME}@/{database}?host={quote(str(sockets))}&port={_PORT}"

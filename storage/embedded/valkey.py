@@ -2,12 +2,13 @@
 
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import redis.exceptions
 from redis.asyncio import Redis
 
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engine import EngineProcess
+from storage.embedded.engine import EngineProcess, Sign
 
 
 class EmbeddedValkey:
@@ -24,6 +25,9 @@ class EmbeddedValkey:
             "dir": str(directory.path / "valkey"),
             "appendonly": "yes",
             "appendfsync": appendfsync,
+            "aof-load-truncated": "yes",  # a kill may cut the last write, which nobody was told of
+            "databases": "64",
+            "enable-debug-command": "no",
             "maxmemory-policy": "noeviction",
             # Sticky records are small hashes: these sizes keep them in the compact encoding.
             "hash-max-listpack-entries": "512",
@@ -36,18 +40,20 @@ class EmbeddedValkey:
         """Start it, and wait until it has loaded its data. Raises EngineFailedError."""
         self._socket.unlink(missing_ok=True)
         options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
-        await self.process.start([self._binary, *options], self._is_ready)
+        await self.process.start([self._binary, *options], self._look)
 
-    async def _is_ready(self) -> bool:
+    async def _look(self) -> Sign:
+        """It answers while it loads its data, and says how much it has read."""
         client = Redis.from_url(self.url, socket_timeout=5)
         try:
-            return bool(await client.ping())
+            found = await client.info("persistence")
+            return Sign(is_ready=not found["loading"], progress=found.get("loading_loaded_bytes", 0))
         except (OSError, redis.exceptions.RedisError):
-            return False
+            return Sign(is_ready=False)
         finally:
             await client.aclose()
 
 
 def socket_url(sockets: Path) -> str:
     """The URL of the Valkey whose socket is in this folder."""
-    return f"unix://{sockets / 'valkey.sock'}?db=0"
+    return f"unix://{quote(str(sockets / 'valkey.sock'))}?db=0"
