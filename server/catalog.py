@@ -18,8 +18,8 @@ from allocator.posterior import PosteriorTables, posterior_tables
 from server.authentication import Authenticator
 from server.segment_registry import SegmentRegistry
 from storage.encryption import Secrets
-from storage.redis import keys, publications
-from storage.redis.publications import IndexEntry
+from storage.redis import publications
+from storage.redis.publications import IndexEntry, Notice
 
 log = structlog.get_logger()
 _MISSING_SECONDS = 1.0  # how long an unknown experiment id is remembered as unknown
@@ -83,10 +83,18 @@ class Catalog:
         while True:
             try:
                 async for notice in publications.notices(self._redis):
-                    await (self._authenticator.reload() if notice == keys.API_KEYS else self.refresh(notice))
+                    await self._take(notice)
             except Exception as error:
                 log.warning("lost the notices", error=repr(error))
                 await asyncio.sleep(1)
+
+    async def _take(self, notice: Notice) -> None:
+        if notice.kind == "keys":
+            await self._authenticator.reload()
+        elif notice.kind == "config":
+            await self.refresh(notice.experiment_id)
+        elif notice.experiment_id in self._snapshots:
+            await self._load(notice.experiment_id)
 
     async def _poll(self) -> None:
         while True:

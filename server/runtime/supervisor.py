@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 
 import structlog
@@ -47,24 +47,39 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        stopping = asyncio.create_task(self._stopping.wait())
         async with AsyncExitStack() as stack:
-            self._directory = DataDirectory.open(self._settings.data_dir)
-            stack.callback(self._directory.close)
-            for name in await self._directory.stop_orphans():
-                self._report(f"stopped {name}, left by an earlier server")
-            endpoints, environment = self._reserve_ports(stack)
-            compiling = asyncio.create_task(_compile_kernels())
-            stack.callback(compiling.cancel)
-            tasks = [*await self._start_stores(stack, environment)]
-            self._report("compiling kernels: some seconds the first time, then cached")
-            await compiling
-            self._report("starting the server and the worker")
-            tasks += await self._start_children(stack, environment)
-            write_endpoints(self._settings.endpoints_file, endpoints)
-            stack.callback(self._settings.endpoints_file.unlink, missing_ok=True)
-            started(endpoints)
-            await self._supervise(tasks)
+            start = asyncio.create_task(self._start(stack, started))
+            await asyncio.wait({stopping, start}, return_when=asyncio.FIRST_COMPLETED)
+            if not start.done():
+                start.cancel()
+                await asyncio.wait({start})
+                return
+            keepers = start.result()
+            await asyncio.wait({stopping, *keepers}, return_when=asyncio.FIRST_COMPLETED)
             self._report("stopping")
+            for keeper in keepers:
+                if keeper.done():
+                    keeper.result()
+
+    async def _start(self, stack: AsyncExitStack, started: Callable[[Endpoints], None]) -> list[asyncio.Task[None]]:
+        """Start everything, leaving on `stack` how to stop it; answers the tasks that keep it alive."""
+        self._directory = DataDirectory.open(self._settings.data_dir)
+        stack.callback(self._directory.close)
+        for name in await self._directory.stop_orphans():
+            self._report(f"stopped {name}, left by an earlier server")
+        endpoints, environment = self._reserve_ports(stack)
+        compiling = asyncio.create_task(_compile_kernels())
+        stack.push_async_callback(_cancel, compiling)
+        keepers = await self._start_stores(stack, environment)
+        self._report("compiling kernels: some seconds the first time, then cached")
+        await compiling
+        self._report("starting the server and the worker")
+        keepers += await self._start_children(stack, environment)
+        write_endpoints(self._settings.endpoints_file, endpoints)
+        stack.callback(self._settings.endpoints_file.unlink, missing_ok=True)
+        started(endpoints)
+        return keepers
 
     def _reserve_ports(self, stack: AsyncExitStack) -> tuple[Endpoints, dict[str, str]]:
         settings = self._settings
@@ -93,7 +108,7 @@ class Supervisor:
             found = await engines.start()
             environment |= {"SAMPLIT_POSTGRES_DSN": found.postgres_dsn, "SAMPLIT_REDIS_URL": found.redis_url}
             settings = settings.with_stores(found.postgres_dsn, found.redis_url)
-            tasks.append(asyncio.create_task(self._keep_engines(engines)))
+            tasks.append(_kept(self._keep_engines(engines), stack))
         await prepare_stores(settings, system_clock)
         return tasks
 
@@ -104,24 +119,13 @@ class Supervisor:
             grace = _WORKER_SECONDS + (self._settings.shutdown_grace if keeper.role == "server" else 0)
             stack.push_async_callback(keeper.stop, grace)
         await asyncio.gather(*(keeper.start() for keeper in keepers))
-        return [asyncio.create_task(keeper.keep()) for keeper in keepers]
+        return [_kept(keeper.keep(), stack) for keeper in keepers]
 
     async def _keep_engines(self, engines: EmbeddedEngines) -> None:
         while True:
             name = await engines.wait()
             log.error("engine died: starting it again", engine=name)
             await engines.restart(name)
-
-    async def _supervise(self, tasks: list[asyncio.Task[None]]) -> None:
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for each in (stopping, *tasks):
-                each.cancel()
-            await asyncio.wait({stopping, *tasks})
 
 
 class _Keeper:
@@ -156,6 +160,18 @@ class _Keeper:
             await self._child.stop(seconds)
             if self._directory is not None:
                 self._directory.forget_process(self._name)
+
+
+def _kept(keep: Coroutine[None, None, None], stack: AsyncExitStack) -> asyncio.Task[None]:
+    """Run it until the stack unwinds: before what it keeps is stopped, or it would come back."""
+    task = asyncio.create_task(keep)
+    stack.push_async_callback(_cancel, task)
+    return task
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _compile_kernels() -> None:

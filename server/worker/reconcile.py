@@ -41,7 +41,8 @@ class Reconciler:
 
     async def once(self) -> None:
         """Bring Redis up to date with Postgres."""
-        await client.load_functions(self._redis)
+        if not await client.has_functions(self._redis):
+            await client.load_functions(self._redis)
         async with self._pool.acquire() as connection:
             active = await stored_keys.active(connection)
             if {key.secret_hash: key for key in active} != await api_keys.load(self._redis):

@@ -25,6 +25,7 @@ class EmbeddedValkey:
             "dir": str(directory.path / "valkey"),
             "appendonly": "yes",
             "appendfsync": appendfsync,
+            "save": "",  # the file is enough; a snapshot would hold up the end, and forbid it while the disk is full
             "aof-load-truncated": "yes",  # a kill may cut the last write, which nobody was told of
             "databases": "64",
             "enable-debug-command": "no",

@@ -21,7 +21,14 @@ _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
+UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+)
 
 
 async def connect(dsn: str) -> asyncpg.Connection:

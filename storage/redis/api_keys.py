@@ -15,7 +15,7 @@ async def publish(client: Redis, active: Sequence[ActiveKey]) -> None:
         pipe.delete(keys.API_KEYS)
         for key in active:
             pipe.hset(keys.API_KEYS, key.secret_hash, " ".join([key.key_id, *key.scopes]))
-        pipe.publish(keys.NOTICES, keys.API_KEYS)
+        pipe.publish(keys.NOTICES, "keys")
         await pipe.execute()
 
 

@@ -44,6 +44,11 @@ async def load_functions(client: Redis) -> None:
     await client.function_load((files("storage.redis") / "functions.lua").read_text(), replace=True)
 
 
+async def has_functions(client: Redis) -> bool:
+    """Whether a library is there: a Redis that was emptied has none."""
+    return bool(await client.function_list(library="samplit"))
+
+
 async def read_hash(client: Redis, key: str) -> dict[bytes, bytes]:
     """All fields of a hash, as bytes."""
     return cast("dict[bytes, bytes]", await client.hgetall(key))

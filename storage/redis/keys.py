@@ -5,7 +5,7 @@
 
 INDEX = "samplit:index"  # hash: experiment number -> "STATE experiment_id", of all but drafts
 API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope"
-NOTICES = "samplit:notices"  # channel: an experiment id, or API_KEYS
+NOTICES = "samplit:notices"  # channel: "KIND experiment_id", or "keys"
 
 
 def shard_tag(shard: int) -> str:

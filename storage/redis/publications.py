@@ -5,7 +5,7 @@ Versions never go backwards; a notice says only what changed, and a reader that 
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import msgspec
 import numpy as np
@@ -20,6 +20,14 @@ from storage.redis.client import read_hash
 
 _encode_config = msgspec.json.Encoder().encode
 _decode_config = msgspec.json.Decoder(Experiment).decode
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something was published: the configuration or the posterior of an experiment, or the API keys."""
+
+    kind: Literal["config", "posterior", "keys"]
+    experiment_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +63,13 @@ async def publish_experiment(client: Redis, experiment: Experiment) -> None:
         await client.fcall(
             "samplit_publish", 1, keys.INDEX, str(experiment.number), experiment.revision, entry.encode()
         )
-    await client.publish(keys.NOTICES, experiment.experiment_id)
+    await client.publish(keys.NOTICES, f"config {experiment.experiment_id}")
 
 
 async def publish_posterior(client: Redis, experiment_id: str, version: int, ciphertext: bytes) -> None:
     """Publish an encrypted posterior, and tell the servers."""
     await client.fcall("samplit_publish", 1, keys.experiment(experiment_id), "posterior", version, ciphertext)
-    await client.publish(keys.NOTICES, experiment_id)
+    await client.publish(keys.NOTICES, f"posterior {experiment_id}")
 
 
 async def published_versions(client: Redis, experiment_ids: list[str]) -> list[Versions]:
@@ -108,14 +116,14 @@ async def load_segments(client: Redis, experiment_number: int, segmentation_vers
     return {key.decode(): int(number) for key, number in rows.items()}
 
 
-async def notices(client: Redis) -> AsyncIterator[str]:
-    """What was published, from now on: experiment ids, or keys.API_KEYS."""
+async def notices(client: Redis) -> AsyncIterator[Notice]:
+    """What is published from now on."""
     async with client.pubsub(ignore_subscribe_messages=True) as subscription:
         await subscription.subscribe(keys.NOTICES)
         while True:
             message = await subscription.get_message(timeout=None)
             if message is not None:
-                yield message["data"].decode()
+                yield Notice(*message["data"].decode().split(" "))
 
 
 def seal_posterior(secrets: Secrets, experiment_id: str, tables: PosteriorTables) -> bytes:

