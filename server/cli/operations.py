@@ -1,4 +1,4 @@
-"""The commands that run or look after an installation: serve, worker, migrate, reset; and keys, beside."""
+"""The commands that run or look after an installation: serve, worker, migrate, reset, and those beside."""
 
 import asyncio
 import shutil
@@ -11,6 +11,7 @@ from server.cli import keys
 from server.cli.errors import CommandError
 from server.cli.installation import load_settings, run_explained
 from server.cli.options import DataDirectory
+from server.cli.rebuild import rebuild_posteriors
 from server.cli.serve import serve
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command()(worker)
     app.command()(migrate)
     app.command()(reset)
+    app.command()(rebuild_posteriors)
     app.add_typer(keys.app, name="keys")
 
 

@@ -143,6 +143,7 @@ async def test_a_first_session(installation: Installation) -> None:
         await client.allocation.AllocateUser(request, metadata=client.metadata)
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
     await client.close()
+    assert "the counts agree with the log" in cli("rebuild-posteriors", "--check", *data).stdout
     busy = cli("serve", *data, "--port", "0", "--admin-port", "0")
     assert (busy.returncode, "is in use by process" in busy.stderr) == (1, True)
     family = [process.pid for process in installation.family()]

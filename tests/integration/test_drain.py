@@ -16,7 +16,7 @@ from server.worker.drain import Drain
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets
 from storage.events import AssignmentEvent, ConversionEvent, encode_event
-from storage.postgres import drain, posteriors
+from storage.postgres import drain, posteriors, recount
 from storage.postgres.pool import connect
 from storage.redis import keys
 from storage.redis.publications import open_posterior
@@ -180,6 +180,19 @@ async def test_the_tables_of_a_version_follow_from_the_log(
         assert (again.alpha == published.alpha).all()
         assert (again.beta == published.beta).all()
     await connection.close()
+
+
+async def test_counts_that_went_wrong_are_found_and_repaired(log: Log) -> None:
+    await drain.write(log.connection, [log.assigned(1), log.assigned(2, 1), log.converted(2)])
+    assert await recount.differences(log.connection) == []
+    await log.connection.execute("UPDATE segment_counts SET trials = trials + 3 WHERE variant_no = 0")
+    await log.connection.execute("DELETE FROM segment_counts WHERE variant_no = 1")
+    found = await recount.differences(log.connection)
+    assert [(each.variant, each.trials, each.successes) for each in found] == [(0, -3, 0), (1, 1, 1)]
+    await drain.write(log.connection, [log.assigned(3)])  # between the comparison and the repair
+    await recount.repair(log.connection, found)
+    assert await log.counts() == [(0, 2, 0), (1, 1, 1)]
+    assert await recount.differences(log.connection) == []
 
 
 async def test_redis_is_refilled_with_what_was_published(

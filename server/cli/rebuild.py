@@ -1,0 +1,61 @@
+"""`samplit rebuild-posteriors`: the counts that posteriors are made of, recomputed from the log."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from server.cli.errors import CommandError
+from server.cli.installation import load_settings, run_explained, with_running_stores
+from server.cli.options import DataDirectory
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+    from storage.postgres.recount import Difference
+
+console = Console()
+
+
+def rebuild_posteriors(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; status 1 if anything differs.")] = False,
+    data_dir: DataDirectory = None,
+) -> None:
+    """Recompute the counts from the log of assignments, show every difference, and repair it.
+
+    Posteriors follow from the counts: the worker publishes new ones within seconds. There should be no difference.
+    """
+    settings = load_settings(data_dir=data_dir)
+    found = run_explained(lambda: asyncio.run(_compare(settings, mend=not check)))
+    if not found:
+        console.print("the counts agree with the log")
+        return
+    table = Table("experiment", "segment", "variant", "day", "trials", "successes", title="the log less the counts")
+    for each in found:
+        table.add_row(
+            str(each.experiment),
+            str(each.segment),
+            str(each.variant),
+            str(each.day),
+            f"{each.trials:+}",
+            f"{each.successes:+}",
+        )
+    console.print(table)
+    if check:
+        raise CommandError(f"{len(found)} counts differ from the log; without --check they are repaired")
+    console.print(f"{len(found)} counts are repaired")
+
+
+async def _compare(settings: "Settings", *, mend: bool) -> "list[Difference]":
+    from storage.postgres.pool import connect
+    from storage.postgres.recount import differences, repair
+
+    connection = await connect(with_running_stores(settings).stores[0])
+    try:
+        found = await differences(connection)
+        if found and mend:
+            await repair(connection, found)
+        return found
+    finally:
+        await connection.close()
