@@ -12,6 +12,11 @@ from storage.redis import client
 
 _DOMAIN = "samplit"
 _RETRY_SECONDS = 1
+# Statuses travel in HTTP/2 headers, of which clients accept 8 KiB: what a caller sent may be longer.
+_MOST_MESSAGE = 512
+_MOST_VIOLATIONS = 8
+_MOST_FIELD = 100
+_MOST_DESCRIPTION = 240
 
 _CODES: dict[type[errors.SamplitError], int] = {
     errors.InvalidFieldError: code_pb2.INVALID_ARGUMENT,
@@ -51,11 +56,13 @@ def as_samplit_error(error: Exception) -> errors.SamplitError | None:
 def to_status(error: errors.SamplitError) -> status_pb2.Status:
     """The status that says what is wrong, with ErrorInfo, BadRequest and RetryInfo as they apply."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=error.metadata)]
-    status = status_pb2.Status(code=_CODES[type(error)], message=error.message, details=[_pack(d) for d in details])
+    status = status_pb2.Status(code=_CODES[type(error)], message=error.message[:_MOST_MESSAGE], details=[_pack(d) for d in details])
     if isinstance(error, errors.InvalidFieldError | errors.NotBuiltError):
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
+            error_details_pb2.BadRequest.FieldViolation(
+                field=v.field[:_MOST_FIELD], description=v.description[:_MOST_DESCRIPTION]
+            )
+            for v in error.violations[:_MOST_VIOLATIONS]
         ]
         status.details.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
     if isinstance(error, errors.StoreUnavailableError | errors.BacklogFullError):

@@ -66,6 +66,18 @@ async def test_allocation_fields(
     await no_trace(redis, dsn)
 
 
+async def test_what_is_wrong_fits_into_a_status(service: Service) -> None:
+    """However much is wrong, and however long: headers have 8 KiB."""
+    await service.running()
+    refusal = await refused(service.allocate("cta", "u1", attributes={"é" * 9_000 + str(n): "x" for n in range(30)}))
+    assert ((refusal.code, refusal.reason), len(refusal.fields)) == (INVALID, 8)
+    segmentation = experiment_pb2.SegmentationConfig(mode=MANUAL, segment_by=["ü" * 9_000])
+    variants = [VARIANT(name="N" * 9_000, variant_id="é" * 9_000)] * 30
+    message = experiment(segmentation=segmentation, variants=variants, control_variant_id="é" * 9_000)
+    refusal = await refused(service.call("CreateExperiment", experiment=message))
+    assert ((refusal.code, refusal.reason), len(refusal.fields)) == (INVALID, 8)
+
+
 async def test_unknown_and_draft_experiments(service: Service, redis: Redis, dsn: str) -> None:
     refusal = await refused(service.allocate("nowhere", "u1"))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
