@@ -56,7 +56,9 @@ def as_samplit_error(error: Exception) -> errors.SamplitError | None:
 def to_status(error: errors.SamplitError) -> status_pb2.Status:
     """The status that says what is wrong, with ErrorInfo, BadRequest and RetryInfo as they apply."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=error.metadata)]
-    status = status_pb2.Status(code=_CODES[type(error)], message=error.message[:_MOST_MESSAGE], details=[_pack(d) for d in details])
+    status = status_pb2.Status(
+        code=_CODES[type(error)], message=error.message[:_MOST_MESSAGE], details=[_pack(d) for d in details]
+    )
     if isinstance(error, errors.InvalidFieldError | errors.NotBuiltError):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
