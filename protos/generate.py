@@ -23,8 +23,8 @@ def generate_stubs(root: Path) -> None:
     status = protoc.main(
         ["protoc"]
         + [f"-I{path}" for path in includes]
-        + [f"--python_out={stubs}", f"--mypy_out={stubs}"]
-        + [f"--grpc_python_out={stubs}", f"--mypy_grpc_out={stubs}"]
+        + [f"--python_out={stubs}", f"--mypy_out=quiet:{stubs}"]
+        + [f"--grpc_python_out={stubs}", f"--mypy_grpc_out=quiet:{stubs}"]
         + [f"--descriptor_set_out={root / 'build' / 'protos.binpb'}", "--include_imports"]
         + ["--include_source_info", *sources]
     )
