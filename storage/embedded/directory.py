@@ -40,6 +40,9 @@ class DataDirectory:
             raise DirectoryUnusableError(f"the path {path} has a comma: PostgreSQL cannot make a socket there")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            entries = {entry.name for entry in path.iterdir()} - {"lost+found"}
+            if entries and not entries & {"lock", "secrets"}:
+                raise DirectoryUnusableError(f"the folder {path} holds other things: name an empty or a new one")
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except (FileExistsError, NotADirectoryError) as error:
             raise DirectoryUnusableError(

@@ -356,3 +356,12 @@ async def test_unreachable_binaries_are_copied_once(
         assert made[0] == made[1]
     finally:
         os.umask(umask)
+
+
+def test_a_folder_with_other_things_is_left_as_it_is(parent: Path) -> None:
+    folder = parent / "theirs"
+    folder.mkdir(mode=0o755)
+    (folder / "photo.jpg").touch()
+    with pytest.raises(DirectoryUnusableError, match="holds other things"):
+        DataDirectory.open(folder)
+    assert (stat.S_IMODE(folder.stat().st_mode), len(list(folder.iterdir()))) == (0o755, 1)
