@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Installation:
         """kill -9: the supervisor, its children and both engines, all at once."""
         assert self.process is not None
         for victim in [psutil.Process(self.process.pid), *self.family()]:
-            victim.kill()
+            with suppress(psutil.NoSuchProcess):  # some of PostgreSQL's come and go
+                victim.kill()
         await self.process.wait()
 
     def family(self) -> list[psutil.Process]:
