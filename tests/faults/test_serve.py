@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -19,7 +20,7 @@ from samplit.admin.v1 import experiment_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from storage.embedded.engines import StoreUrls
-from tests.faults.installation import Client, Installation, cli, first_call, still_running
+from tests.faults.installation import SAMPLIT, Client, Installation, cli, environment, first_call, still_running
 from tests.service import experiment
 
 
@@ -191,6 +192,51 @@ async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> N
     assert codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     assert len(refused) < len(results) - 20
     await client.close()
+
+
+async def test_external_stores_with_tls_and_one_more_worker(
+    folder: Path, engines: StoreUrls, dsn: str, redis: object
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    key, certificate = folder.parent / "key.pem", folder.parent / "certificate.pem"
+    subprocess.run(
+        [
+            openssl,
+            *["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"],
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    stores = {"SAMPLIT_POSTGRES_DSN": dsn, "SAMPLIT_REDIS_URL": engines.redis_url}
+    tls = {"SAMPLIT_TLS_PRIVATE_KEY_FILE": str(key), "SAMPLIT_TLS_CERTIFICATE_FILE": str(certificate)}
+    installation = Installation(folder, **stores, **tls)
+    await installation.start()
+    assert not (folder / "postgres").exists()
+    data = ("--data-dir", str(folder))
+    created = cli("experiments", "create", "T", "--variant", "A", "--variant", "B", "--start", *data)
+    assert created.returncode == 0, created.stderr
+    assert cli("migrate", *data, **stores).returncode == 0
+    second = await asyncio.create_subprocess_exec(
+        *SAMPLIT, "worker", *data, stdout=asyncio.subprocess.PIPE, env=environment(**stores)
+    )
+    async with asyncio.timeout(30):
+        assert b"the worker runs" in await second.stdout.readline()
+    second.send_signal(signal.SIGINT)
+    await second.wait()
+    assert await installation.stop() == 0
+    assert cli("reset", "--yes", *data, **stores).returncode == 0
+    connection = await asyncpg.connect(dsn)
+    assert await connection.fetchval("SELECT to_regclass('samplit.experiments')") is None
+    await connection.close()
+    assert await redis.keys("samplit:*") == []
 
 
 def test_a_port_in_use_is_noticed(folder: Path) -> None:
