@@ -1,37 +1,92 @@
-"""Results: what was counted for each segment and variant."""
+"""Results: what was counted for each segment and variant, and what can be said of it."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
 import asyncpg
 from samplit.admin.v1 import experiment_service_pb2 as pb
 
+from allocator import estimates
 from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment
+from allocator.posterior import PosteriorTables
 from allocator.segments import GLOBAL_NUMBER, display_name
 from server.admin.messages import timestamp
 from server.catalog import Catalog
 from storage.postgres import counts, experiments, posteriors
 from storage.postgres.counts import SegmentCount
+from storage.postgres.estimates import SummedLog, summed_log
 
 
 async def experiment_results(
-    pool: asyncpg.Pool, catalog: Catalog, experiment_id: str
+    pool: asyncpg.Pool, catalog: Catalog, request: pb.GetExperimentResultsRequest
 ) -> pb.GetExperimentResultsResponse:
-    """Counts as recorded so far, and the posterior version that serves here. Raises ExperimentNotFoundError."""
+    """Counts as recorded so far, the posterior version that serves here, and estimates unless counts will do.
+
+    Raises ExperimentNotFoundError.
+    """
+    full = request.view != pb.RESULTS_VIEW_COUNTS
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        experiment = await experiments.get(connection, experiment_id)
+        experiment = await experiments.get(connection, request.experiment_id)
         if experiment is None:
-            raise ExperimentNotFoundError(experiment_id)
-        rows = await counts.segment_counts(connection, experiment.number, experiment.segmentation_version)
+            raise ExperimentNotFoundError(request.experiment_id)
+        version, control = experiment.segmentation_version, experiment.control.number
+        rows = await counts.segment_counts(connection, experiment.number, version)
         posterior = await posteriors.load(connection, experiment.number)
-    serving = (await catalog.get(experiment_id)).tables.version
-    return pb.GetExperimentResultsResponse(
+        log = await summed_log(connection, experiment.number, version, control) if full else None
+    tables = (await catalog.get(experiment.experiment_id)).tables
+    response = pb.GetExperimentResultsResponse(
         segments=sorted(_segments(experiment, rows), key=lambda s: (-s.allocations, s.segment_key)),
         totals=_variants(experiment, rows),
-        posterior_version=serving,
-        published_at=timestamp(posterior.published_at) if posterior and serving else None,
+        posterior_version=tables.version,
+        published_at=timestamp(posterior.published_at) if posterior and tables.version else None,
     )
+    if log is not None:
+        numbers = {row.segment_key: row.segment for row in rows}
+        await asyncio.to_thread(_estimate, response, experiment, tables, log, numbers)
+    return response
+
+
+def _estimate(
+    response: pb.GetExperimentResultsResponse,
+    experiment: Experiment,
+    tables: PosteriorTables,
+    log: SummedLog,
+    numbers: dict[str, int],
+) -> None:
+    """Fill in what FULL adds. Takes its time with many segments: runs beside the event loop."""
+    _describe(response.totals, experiment, tables, 0, log, None)
+    for segment in response.segments:
+        number = numbers[segment.segment_key]
+        _describe(segment.variants, experiment, tables, tables.rows.get(number), log, log.segments.index(number))
+    _set(response.segmentation_lift, estimates.segmentation_lift(log.log))
+    _set(response.adaptive_lift, estimates.adaptive_lift(log.log))
+    p_value = estimates.sample_ratio_p_value(log.log)
+    if p_value is not None:
+        response.sample_ratio_p_value = p_value
+
+
+def _describe(
+    results: Iterable[pb.VariantResult],
+    experiment: Experiment,
+    tables: PosteriorTables,
+    row: int | None,
+    log: SummedLog,
+    segment: int | None,
+) -> None:
+    """Estimates of one segment's variants, or of all users'; chances by the posterior's row, if it has one."""
+    chances = None if row is None else estimates.chances(tables.alpha[row], tables.beta[row])
+    control = log.variants.index(experiment.control.number)
+    for result, variant in zip(results, experiment.variants, strict=True):
+        index = log.variants.index(variant.number)
+        _set(result.estimated_rate, estimates.variant_rate(log.log, index, segment))
+        if index != control:
+            _set(result.difference, estimates.variant_contrast(log.log, index, control, segment))
+        arm = tables.arm_of.get(variant.number)
+        if chances is not None and arm is not None:
+            result.probability_best = float(chances.best[arm])
+            result.expected_loss = float(chances.loss[arm])
 
 
 def _segments(experiment: Experiment, rows: list[SegmentCount]) -> list[pb.SegmentResult]:
@@ -66,3 +121,9 @@ def _variants(experiment: Experiment, rows: Iterable[SegmentCount]) -> list[pb.V
         )
         for variant in experiment.variants
     ]
+
+
+def _set(field: pb.Estimate, estimate: estimates.Estimate | None) -> None:
+    """Set the field, or leave it unset where there is not enough data."""
+    if estimate is not None:
+        field.value, field.lower, field.upper = estimate.value, estimate.lower, estimate.upper

@@ -91,8 +91,8 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
         self, request: pb.GetExperimentResultsRequest, _context: _Context
     ) -> pb.GetExperimentResultsResponse:
         """See the proto."""
-        experiment_id = check_slug("experiment_id", request.experiment_id)
-        return await experiment_results(self._pool, self._catalog, experiment_id)
+        check_slug("experiment_id", request.experiment_id)
+        return await experiment_results(self._pool, self._catalog, request)
 
 
 def _state(value: experiment_pb2.ExperimentState.ValueType) -> ExperimentState | None:

@@ -67,7 +67,9 @@ class ReplayClient:
 
     def wait_until_learned(self, allocations: int, conversions: int, after_version: int) -> int:
         """Wait until that much is counted and a later posterior serves; answers its version. Raises ReplayError."""
-        request = admin.GetExperimentResultsRequest(experiment_id=self._plan.experiment_id)
+        request = admin.GetExperimentResultsRequest(
+            experiment_id=self._plan.experiment_id, view=admin.RESULTS_VIEW_COUNTS
+        )
         deadline = time.monotonic() + _LEARNING_SECONDS
         while True:
             asked_at = time.monotonic()

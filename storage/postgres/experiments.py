@@ -22,7 +22,8 @@ from storage.postgres.pool import Connection
 _COLUMNS = """
     SELECT e.*, c.segmentation_version, c.mode, c.segment_by, c.min_samples_per_segment,
         (SELECT jsonb_agg(jsonb_build_object('number', v.variant_no, 'variant_id', v.variant_id, 'name', v.name,
-                                             'content', v.content, 'retired', v.retired) ORDER BY v.position)
+                                             'content', v.content, 'retired', v.retired_at IS NOT NULL)
+                          ORDER BY v.position)
          FROM element_variants v WHERE v.experiment_no = e.experiment_no) AS variants
     FROM experiments e JOIN experiment_segmentation_config c USING (experiment_no)
 """
@@ -33,10 +34,12 @@ _LIST = _COLUMNS + (
     " ORDER BY e.experiment_no DESC LIMIT $3"
 )
 _INSERT_VARIANT = """
-    INSERT INTO element_variants (experiment_no, variant_no, variant_id, name, content, retired, position)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO element_variants AS v (experiment_no, variant_no, variant_id, name, content, position, added_at,
+        retired_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $8, CASE WHEN $7 THEN $8::timestamptz END)
     ON CONFLICT (experiment_no, variant_no) DO UPDATE SET variant_id = excluded.variant_id, name = excluded.name,
-        content = excluded.content, retired = excluded.retired, position = excluded.position
+        content = excluded.content, position = excluded.position,
+        retired_at = CASE WHEN $7 THEN coalesce(v.retired_at, $8) END
 """
 
 
@@ -83,7 +86,7 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
         draft.segmentation.segment_by,
         draft.segmentation.min_samples_per_segment,
     )
-    await _write_variants(connection, number, draft.variants)
+    await _write_variants(connection, number, draft.variants, now)
     return cast("Experiment", await get(connection, draft.experiment_id))
 
 
@@ -138,7 +141,7 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
     )
     if experiment.state is ExperimentState.DRAFT:
         await connection.execute("DELETE FROM element_variants WHERE experiment_no = $1", experiment.number)
-    await _write_variants(connection, experiment.number, experiment.variants)
+    await _write_variants(connection, experiment.number, experiment.variants, now)
     return cast("Experiment", await get(connection, experiment.experiment_id))
 
 
@@ -153,11 +156,11 @@ async def progress(connection: Connection) -> list[Progress]:
     return [Progress(**row) for row in rows]
 
 
-async def _write_variants(connection: Connection, number: int, variants: Sequence[Variant]) -> None:
+async def _write_variants(connection: Connection, number: int, variants: Sequence[Variant], now: datetime) -> None:
     await connection.executemany(
         _INSERT_VARIANT,
         [
-            (number, v.number, v.variant_id, v.name, v.content, v.retired, position)
+            (number, v.number, v.variant_id, v.name, v.content, position, v.retired, now)
             for position, v in enumerate(variants)
         ],
     )

@@ -4,20 +4,28 @@ from importlib.resources import files
 from typing import cast
 
 import redis.exceptions
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from allocator.errors import StoreUnavailableError
 
 _TIMEOUT_SECONDS = 2.0
+_CONNECTIONS = 32  # a call that needs one more waits for its turn
 UNREACHABLE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.BusyLoadingError)
 
 
 def create_client(url: str) -> Redis:
     """A client with its pool; nothing is connected yet. Raises StoreUnavailableError if the URL is not one."""
     try:
-        return Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_TIMEOUT_SECONDS,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+        )
     except ValueError as error:
         raise StoreUnavailableError(f"SAMPLIT_REDIS_URL: {error}") from error
+    return Redis.from_pool(pool)
 
 
 async def prepare(client: Redis) -> None:

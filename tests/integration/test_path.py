@@ -114,6 +114,20 @@ async def test_segments_cannot_explode(service: Service) -> None:
     assert (await service.allocate("cta", "new", attributes={"plan": "3"})).segment_key == "plan:3"
 
 
+async def test_a_burst_of_new_segments_is_served(service: Service) -> None:
+    """Hundreds of calls at once, of users in segments that this process has not seen."""
+    await service.running(segmentation=experiment_pb2.SegmentationConfig(mode=MANUAL, segment_by=["attributes.plan"]))
+    requests = [
+        pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{n}", attributes={"plan": str(n % 150)})
+        for n in range(900)
+    ]
+    answer = await service.allocation.AllocateUsers(
+        pb.AllocateUsersRequest(requests=requests), metadata=service.metadata
+    )
+    assert {item.status.code for item in answer.items} == {0}
+    assert len({item.allocation.segment_key for item in answer.items}) == 150
+
+
 async def test_bots_get_control_and_leave_no_trace(service: Service, redis: Redis) -> None:
     await service.running()
     bot = context_pb2.WebContext(user_agent="Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")

@@ -45,8 +45,9 @@ CREATE TABLE element_variants (
     variant_id text NOT NULL CHECK (variant_id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
     name text NOT NULL CHECK (length(name) BETWEEN 1 AND 128),
     content jsonb NOT NULL CHECK (jsonb_typeof(content) = 'object'),
-    retired boolean NOT NULL DEFAULT false,
     position smallint NOT NULL,
+    added_at timestamptz NOT NULL,
+    retired_at timestamptz,
     PRIMARY KEY (experiment_no, variant_no),
     UNIQUE (experiment_no, variant_id)
 );

@@ -1,0 +1,63 @@
+"""Whether variants were drawn as often as the log says that they should have been."""
+
+import math
+
+import numpy as np
+
+from allocator.estimates.log import Array, LoggedAssignments
+
+_LEAST_EXPECTED = 5.0
+
+
+def sample_ratio_p_value(log: LoggedAssignments) -> float | None:
+    """The p-value of the counts of all variants against the logged propensities: below 0.001, do not trust the data.
+
+    The log has the propensity of the variant drawn alone; that suffices, as E[1{A = k}/p̄(A) | the past] = 1 for every
+    k. So Z_k = Σ_i w_k·(1{A_i = k}/p̄(A_i) − 1) is a martingale for any weight w_k known before the draw. With w_k = p̄_k
+    it would be observed minus expected counts, as in the χ² test; here w_k is p̄_k of the last earlier period of the
+    segment that drew k (1/K before), which is near. Zᵀ·S⁻¹·Z is compared with χ², S = Σ_i Z_i·Z_iᵀ being Z's quadratic
+    variation (martingale central limit theorem: Hall and Heyde, 1980, ch. 3). The most drawn variant is left out, as
+    it follows from the others.
+
+    Returns:
+        None if fewer than two variants should have been drawn five times.
+    """
+    weight = _earlier_propensities(log) * log.drawable[:, None, :]
+    users = log.users[:, :, None]
+    expected = (weight * users).sum((0, 1))
+    tested = np.flatnonzero(expected >= _LEAST_EXPECTED)
+    if tested.size < 2:
+        return None
+    tested = np.delete(tested, log.trials.sum((0, 1))[tested].argmax())
+    weight = weight[:, :, tested]
+    drawn = weight * log.inverse.total[:, :, tested]
+    difference = (drawn - weight * users).sum((0, 1))
+    crossed = np.einsum("psk,psj->kj", drawn, weight)
+    variation = np.einsum("psk,psj->kj", weight * users, weight) - crossed - crossed.T
+    variation += np.diag((weight**2 * log.inverse.squares[:, :, tested]).sum((0, 1)))
+    return _chi_square_tail(float(difference @ np.linalg.solve(variation, difference)), tested.size)
+
+
+def _earlier_propensities(log: LoggedAssignments) -> Array:
+    """p̄ of each variant in the last earlier period that drew it: n/Σ(1/p̄), the harmonic mean over its users."""
+    periods, segments, variants = log.trials.shape
+    earlier = np.empty(log.trials.shape)
+    latest = np.full((segments, variants), 1 / variants)
+    for period in range(periods):
+        earlier[period] = latest
+        trials = log.trials[period]
+        latest = np.divide(trials, log.inverse.total[period], out=latest.copy(), where=trials > 0)
+    return earlier
+
+
+def _chi_square_tail(statistic: float, degrees: int) -> float:
+    """P(χ² > statistic), by Q(a + 1, x) = Q(a, x) + xᵃe⁻ˣ/Γ(a + 1) (Abramowitz and Stegun, 6.5.21)."""
+    x = max(statistic, 0.0) / 2
+    if x == 0.0:
+        return 1.0
+    a = 0.5 if degrees % 2 else 1.0
+    tail = math.erfc(math.sqrt(x)) if degrees % 2 else math.exp(-x)
+    while a < degrees / 2:
+        tail += math.exp(a * math.log(x) - x - math.lgamma(a + 1))
+        a += 1
+    return min(tail, 1.0)
