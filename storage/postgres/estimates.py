@@ -1,6 +1,5 @@
-"""The log of assignments, summed for estimates: one row for each day, segment and variant, however long the log."""
+"""The log of assignments, summed for estimates: one row for each period, segment and variant, however long the log."""
 
-from datetime import date
 from typing import NamedTuple
 
 import asyncpg
@@ -10,8 +9,14 @@ from allocator.estimates import LoggedAssignments, WeightSums
 from allocator.estimates.log import Array
 from storage.postgres.pool import Connection
 
+_LEAST_PERIODS = 24  # estimates learn from earlier periods, and judge their own error by how periods differ
+_DAY_SECONDS = 86_400.0
+_SPAN = """
+    SELECT extract(epoch FROM min(assigned_at))::float8 AS first, extract(epoch FROM max(assigned_at))::float8 AS last
+    FROM assignments WHERE experiment_no = $1 AND segmentation_version = $2
+"""
 _SUMS = """
-    SELECT day, segment_no, variant_no, count(*) AS trials, count(converted_at) AS successes,
+    SELECT period, segment_no, variant_no, count(*) AS trials, count(converted_at) AS successes,
         min(least(q_segment, q_global)) AS lowest,
         sum(i) AS i_total, coalesce(sum(i) FILTER (WHERE won), 0) AS i_won,
         sum(i * i) AS i_squares, coalesce(sum(i * i) FILTER (WHERE won), 0) AS i_squares_won,
@@ -20,16 +25,17 @@ _SUMS = """
         sum(a) AS a_total, coalesce(sum(a) FILTER (WHERE won), 0) AS a_won,
         sum(a * a) AS a_squares, coalesce(sum(a * a) FILTER (WHERE won), 0) AS a_squares_won
     FROM (
-        SELECT *, converted_at IS NOT NULL AS won, 1 / marginal_propensity AS i,
+        SELECT *, floor((extract(epoch FROM assigned_at)::float8 - $4) / $5)::int AS period,
+            converted_at IS NOT NULL AS won, 1 / marginal_propensity AS i,
             (q_segment - q_global) / marginal_propensity AS s,
             (q_segment - (variant_no = $3)::int) / marginal_propensity AS a
         FROM assignments WHERE experiment_no = $1 AND segmentation_version = $2
     ) weighted
-    GROUP BY day, segment_no, variant_no
+    GROUP BY period, segment_no, variant_no
 """
 _LIVES = """
-    SELECT variant_no, (added_at AT TIME ZONE e.time_zone)::date AS added_on, added_at <= e.started_at AS from_start,
-        (retired_at AT TIME ZONE e.time_zone)::date AS retired_on
+    SELECT variant_no, added_at <= e.started_at AS from_start, extract(epoch FROM added_at)::float8 AS added,
+        extract(epoch FROM retired_at)::float8 AS retired
     FROM element_variants v JOIN experiments e USING (experiment_no) WHERE experiment_no = $1 ORDER BY variant_no
 """
 
@@ -46,17 +52,21 @@ async def summed_log(
     connection: Connection, experiment_number: int, segmentation_version: int, control: int
 ) -> SummedLog | None:
     """What estimates need of one segmentation's log; None before anyone was assigned. `control` is a variant number."""
-    rows = await connection.fetch(_SUMS, experiment_number, segmentation_version, control)
-    if not rows:
+    span = await connection.fetchrow(_SPAN, experiment_number, segmentation_version)
+    if span is None or span["first"] is None:
         return None
+    first, width = span["first"], period_seconds(span["last"] - span["first"])
+    rows = await connection.fetch(_SUMS, experiment_number, segmentation_version, control, first, width)
     lives = await connection.fetch(_LIVES, experiment_number)
-    days = sorted({row["day"] for row in rows})
+    periods = sorted({row["period"] for row in rows})
     segments = sorted({row["segment_no"] for row in rows})
     variants = [row["variant_no"] for row in lives]
-    cells = [(days.index(r["day"]), segments.index(r["segment_no"]), variants.index(r["variant_no"])) for r in rows]
+    cells = [
+        (periods.index(r["period"]), segments.index(r["segment_no"]), variants.index(r["variant_no"])) for r in rows
+    ]
 
     def spread(column: str) -> Array:
-        array = np.zeros((len(days), len(segments), len(variants)))
+        array = np.zeros((len(periods), len(segments), len(variants)))
         for cell, row in zip(cells, rows, strict=True):
             array[cell] = row[column]
         return array
@@ -74,12 +84,17 @@ async def summed_log(
         segmentation=weights("s"),
         adaptive=weights("a"),
         lowest=lowest,
-        drawable=np.array([[_drawable(life, day) for life in lives] for day in days]),
+        drawable=np.array([[_drawable(life, first + period * width, width) for life in lives] for period in periods]),
     )
     return SummedLog(log, segments, variants)
 
 
-def _drawable(life: asyncpg.Record, day: date) -> bool:
-    """Whether the variant could be drawn on the whole of a day."""
-    began = life["from_start"] or life["added_on"] < day
-    return bool(began and (life["retired_on"] is None or life["retired_on"] > day))
+def period_seconds(span: float) -> float:
+    """How long a period is: a day, or less where the log spans fewer than _LEAST_PERIODS of them."""
+    return min(_DAY_SECONDS, (span + 1.0) / _LEAST_PERIODS)
+
+
+def _drawable(life: asyncpg.Record, begin: float, seconds: float) -> bool:
+    """Whether the variant could be drawn for the whole of a period. Times are Unix seconds."""
+    began = life["from_start"] or life["added"] <= begin
+    return bool(began and (life["retired"] is None or life["retired"] >= begin + seconds))

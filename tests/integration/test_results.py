@@ -9,12 +9,13 @@ from samplit.allocation.v1 import context_pb2
 from allocator.estimates import sum_assignments
 from storage.postgres.estimates import summed_log
 from storage.postgres.pool import connect
+from tests.conftest import Clock
 from tests.service import Service
 
 COUNTS = experiment_service_pb2.RESULTS_VIEW_COUNTS
 
 
-async def visited(service: Service, users: int) -> int:
+async def visited(service: Service, users: int, clock: Clock) -> int:
     """Users of two sources, of whom about a third convert; how many do."""
     conversions = []
     requests = [
@@ -36,15 +37,18 @@ async def visited(service: Service, users: int) -> int:
         recorded = pb.RecordConversionsRequest(requests=conversions[-150:])
         await service.allocation.RecordConversions(recorded, metadata=service.metadata)
         await service.learned("cta", begin + len(answer.items), len(conversions))
+        clock.advance(hours=7)
     return len(conversions)
 
 
-async def test_the_sums_of_postgres_are_those_of_the_rows(service: Service, worker: None, dsn: str) -> None:
+async def test_the_sums_of_postgres_are_those_of_the_rows(
+    service: Service, worker: None, dsn: str, clock: Clock
+) -> None:
     segmentation = experiment_pb2.SegmentationConfig(
         mode=experiment_pb2.SEGMENTATION_MODE_MANUAL, segment_by=["source"], min_samples_per_segment=20
     )
     await service.running(segmentation=segmentation, holdout_share=0.2)
-    await visited(service, 450)
+    await visited(service, 450, clock)
     connection = await connect(dsn)
     summed = await summed_log(connection, 1, 1, control=0)
     rows = await connection.fetch("SELECT * FROM assignments")
@@ -54,8 +58,10 @@ async def test_the_sums_of_postgres_are_those_of_the_rows(service: Service, work
     def column(name: str) -> np.ndarray:
         return np.array([row[name] for row in rows], float)
 
+    times = np.array([row["assigned_at"].timestamp() for row in rows])
+    assert np.unique(times).size == 3  # far enough apart to be periods of their own
     again = sum_assignments(
-        np.zeros(len(rows), int),
+        np.searchsorted(np.unique(times), times),
         np.array([summed.segments.index(row["segment_no"]) for row in rows]),
         column("variant_no").astype(int),
         np.ones(len(rows)),
@@ -64,7 +70,7 @@ async def test_the_sums_of_postgres_are_those_of_the_rows(service: Service, work
         column("q_segment"),
         column("q_global"),
         control=0,
-        drawable=np.ones((1, 3), bool),
+        drawable=np.ones((3, 3), bool),
     )
     assert (summed.log.drawable == again.drawable).all()
     np.testing.assert_allclose(summed.log.lowest, again.lowest)
@@ -76,9 +82,9 @@ async def test_the_sums_of_postgres_are_those_of_the_rows(service: Service, work
             np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
-async def test_results_say_what_can_be_said(service: Service, worker: None) -> None:
+async def test_results_say_what_can_be_said(service: Service, worker: None, clock: Clock) -> None:
     await service.running()
-    conversions = await visited(service, 150)
+    conversions = await visited(service, 150, clock)
     results = await service.call("GetExperimentResults", experiment_id="cta")
     assert sum(v.conversions for v in results.totals) == conversions
     control, a, b = results.totals

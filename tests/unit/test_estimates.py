@@ -1,5 +1,6 @@
 """Estimates: by hand, without bias, the same from cells as from rows, and silent where data are few."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import stats
 from allocator.errors import InvalidFieldError
 from allocator.estimates import (
     Array,
+    Estimate,
     LoggedAssignments,
     adaptive_lift,
     chances,
@@ -95,6 +97,7 @@ def test_lifts_by_hand() -> None:
     assert segmentation.value == pytest.approx(mean)
     deviation = math.sqrt((10 * first**2 + 30 * second**2) / 100 - mean**2)
     assert segmentation.standard_error == pytest.approx(deviation / 10)
+    assert segmentation.degrees == 1  # all of the variance is of one period
     assert adaptive.value == pytest.approx((10 * (0.3 - 1) / 0.4 + 30 * 0.7 / 0.6) / 100)
 
 
@@ -129,6 +132,29 @@ def test_sample_ratio_is_the_chi_square_test_where_propensities_are_constant() -
     p_value = sample_ratio_p_value(_log(*cells, periods=2))
     assert p_value == pytest.approx(stats.chisquare([1030, 970]).pvalue)
     assert sample_ratio_p_value(_log(*[(0, 0, k, 4, 0, 0.5, 0.5, 0.5) for k in range(2)])) is None
+
+
+def test_sample_ratio_sees_lost_rows() -> None:
+    """A tenth of one variant's users gone from the log of an adaptive experiment; whole, the test accepts it."""
+    rates = np.full((20, 2, 2), 0.1)
+    simulated = simulate(Design(rates, 20_000, 0.05, 0.1, 0.1), np.random.default_rng(4))
+    log = simulated.log
+    keep = np.array([1.0, 0.9])
+    kept = dataclasses.replace(log.inverse, total=log.inverse.total * keep, squares=log.inverse.squares * keep)
+    lossy = dataclasses.replace(log, trials=log.trials * keep, successes=log.successes * keep, inverse=kept)
+    whole, lost = sample_ratio_p_value(log), sample_ratio_p_value(lossy)
+    assert whole is not None
+    assert lost is not None
+    assert whole > 0.01
+    assert lost < 1e-4
+
+
+@pytest.mark.parametrize("degrees", [4.0, 12.0, math.inf])
+def test_interval_is_students(degrees: float) -> None:
+    half = float(stats.t.ppf(0.95, degrees))
+    estimate = Estimate(1.0, 2.0, degrees)
+    assert estimate.lower == pytest.approx(1 - 2 * half, abs=4e-3)
+    assert estimate.upper == pytest.approx(1 + 2 * half, abs=4e-3)
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -197,6 +223,8 @@ def test_cells_and_rows_are_twins() -> None:
         assert rate.standard_error == pytest.approx(math.sqrt((score**2).sum()) / users, rel=1e-12)
         assert lift.value == pytest.approx(psi.mean(), rel=1e-9)
         assert lift.standard_error == pytest.approx(psi.std() / math.sqrt(users), rel=1e-9)
+        shares = np.bincount(period, psi**2) / (psi**2).sum()
+        assert lift.degrees == pytest.approx(1 / (shares**2).sum(), rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e4])
