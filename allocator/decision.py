@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from allocator.experiment import Experiment, Group, Reason
 from allocator.hashing import draw_seed, group_position
 from allocator.kernels import draw_best_arm
-from allocator.posterior import PosteriorTables, exploration_floor
+from allocator.posterior import PosteriorTables
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
     baseline_share = experiment.baseline_share if segmented else 0.0
     group = _group(group_position(experiment.salt, key), experiment.holdout_share, baseline_share)
     control = tables.arm_of[experiment.control.number]
-    floor = exploration_floor(len(tables.variants))
+    floor = tables.floor
     if group is Group.HOLDOUT:
         arm = control
         reason = Reason.HOLDOUT

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import Enum, IntEnum
 from typing import Any
 
+from allocator.checks import check_groups
+
 DEFAULT_MIN_SAMPLES = 100
 DEFAULT_BASELINE_SHARE = 0.1
 MAX_SEGMENTS = 200
@@ -98,6 +100,10 @@ class Experiment:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     winner_variant_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidTableError if the groups' shares do not fit into 1."""
+        check_groups(self.holdout_share, self.baseline_share)
 
     def variant(self, variant_id: str) -> Variant | None:
         """The variant of this id, retired or not."""

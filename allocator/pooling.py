@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from allocator.checks import check_counts, check_traffic
+
 Array = NDArray[np.float64]
 
 _ARM_PRECISION = 1 / 0.3**2
@@ -20,6 +22,7 @@ _SWEEPS = 4
 _BACKFITS = 3
 _SHARPNESS = 0.7  # of deciding: less than 1 concentrates the tables
 _MIN_CONCENTRATION = 2.0
+_MAX_CONCENTRATION = 1e9  # the kernels draw and integrate shapes up to this
 
 
 class _Fit(NamedTuple):
@@ -40,7 +43,12 @@ def pooled_tables(successes: Array, exposure: Array, shares: Array) -> tuple[Arr
 
     Returns:
         alpha and beta, float64 (S + 1, K). Row 0 is for everyone, row s + 1 for segment s.
+
+    Raises:
+        InvalidTableError: counts that are not counts, or shares that do not sum to 1.
     """
+    check_counts(successes, exposure)
+    check_traffic(shares, successes.shape[0])
     fits = [_fit(successes, exposure, tau) for tau in _SPREADS]
     log_weights = np.array([fit.log_weight for fit in fits])
     weights = np.exp(log_weights - log_weights.max())
@@ -113,7 +121,7 @@ def _collapse(weights: Array, means: Array, variances: Array) -> tuple[Array, Ar
 
 def _beta(p: Array, scaled_variance: Array) -> tuple[Array, Array]:
     """The Beta of mean p whose variance is p(1 − p)·scaled_variance, sharpened."""
-    concentration = np.maximum(1 / (_SHARPNESS * scaled_variance) - 1, _MIN_CONCENTRATION)
+    concentration = np.clip(1 / (_SHARPNESS * scaled_variance) - 1, _MIN_CONCENTRATION, _MAX_CONCENTRATION)
     return p * concentration, (1 - p) * concentration
 
 

@@ -7,6 +7,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from allocator.checks import InvalidTableError, check_floor, check_shapes, check_tables
 from allocator.kernels import beta_constants, probability_best_rows
 from allocator.pooling import Array, pooled_tables
 
@@ -31,7 +32,7 @@ class PosteriorTables:
     """Beta tables of one posterior version. Row 0 serves everyone; `rows` leads from segment numbers to the others.
 
     alpha, beta, best: float64 (rows, arms); best is the probability of each arm to be the best of its row.
-    variants: the variant number of each arm. trials: int64 (rows,).
+    variants: the variant number of each arm. trials: int64 (rows,). floor: the least probability of each arm.
     """
 
     version: int
@@ -42,11 +43,15 @@ class PosteriorTables:
     beta: Array
     best: Array
     trials: NDArray[np.int64]
+    floor: float = field(init=False)
     arm_of: Mapping[int, int] = field(init=False)
     constants: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index the arms by variant number, and prepare the draws."""
+        """Index the arms by variant number, and prepare the draws. Raises InvalidTableError."""
+        check_tables(self.alpha, self.beta, self.best, self.trials, len(self.variants))
+        object.__setattr__(self, "floor", exploration_floor(len(self.variants)))
+        check_floor(self.floor, len(self.variants))
         object.__setattr__(self, "constants", beta_constants(self.alpha, self.beta))
         object.__setattr__(self, "arm_of", {number: arm for arm, number in enumerate(self.variants)})
 
@@ -61,8 +66,11 @@ def posterior_tables(
 ) -> PosteriorTables:
     """The tables that follow from all counts of one segmentation version.
 
-    `variants` are the numbers of the variants that may be drawn, at least one; counts of others are left out.
+    `variants` are the numbers of the variants that may be drawn, at least one; counts of others are left out. Raises
+    InvalidTableError if there is none, or the counts are not counts.
     """
+    if not variants:
+        raise InvalidTableError("there must be at least one variant to draw")
     arm_of = {number: arm for arm, number in enumerate(variants)}
     live = [count for count in counts if count.variant in arm_of]
     segments = sorted({count.segment for count in live})
@@ -81,6 +89,7 @@ def posterior_tables(
     total = row_trials.sum()
     shares = row_trials / total if total else np.full(shape[0], 1 / shape[0])
     alpha, beta = pooled_tables(successes, exposure, shares)
+    check_shapes(alpha, beta)
     return PosteriorTables(
         version=version,
         segmentation_version=segmentation_version,

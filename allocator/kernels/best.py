@@ -1,8 +1,9 @@
 """The probability of each arm to be the best, by quadrature, compiled.
 
-P(k best) = ∫ f_k(x) Π_{j≠k} F_j(x) dx over x = logit θ, where Beta densities are smooth and log-concave. The axis is
-cut into panels fine enough for every arm; each panel has Gauss-Legendre nodes, and the distribution functions at the
-nodes come from integrating the interpolating polynomial (spectral integration).
+P(k best) = ∫ f_k(x) Π_{j≠k} F_j(x) dx over x = logit θ, where Beta densities f are smooth and log-concave. The axis is
+walked from the right, where every distribution function F is 1, in panels as wide as the sharpest arm allows, until
+Π F is nothing: what is left of it is all that was left out. Each panel has Gauss-Legendre nodes, and F at the nodes
+comes from integrating the interpolating polynomial (spectral integration), so the cost is linear in the arms.
 """
 
 import math
@@ -11,52 +12,45 @@ import numpy as np
 from numba import njit
 from numpy.polynomial import legendre
 
-NODES = 10
-_STEPS = 14
+from allocator.kernels.density import log_density, log_density_constant, slope, steepest_curvature, upper_end
+
+NODES = 12
+_LEFT_OUT = 1e-11  # of Π F, where the walk ends
+_MAX_CURVATURE = 4.0  # of the log density times the width squared
+_MAX_SLOPE = 8.0  # of the log density times the width
 
 
 def _integration_matrix() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes and weights on [−1, 1], and M with (M·f)_i ≈ ∫_{−1}^{x_i} f."""
+    """Nodes and weights on [−1, 1], and M with (f·M)_i ≈ ∫_{x_i}^{1} f."""
     nodes, weights = legendre.leggauss(NODES)
     vandermonde = legendre.legvander(nodes, NODES - 1)
     integrals = np.empty((NODES, NODES))
     for degree in range(NODES):
-        antiderivative = legendre.legint(np.eye(NODES)[degree], lbnd=-1)
-        integrals[:, degree] = legendre.legval(nodes, antiderivative)
-    return nodes, weights, integrals @ np.linalg.inv(vandermonde)
+        antiderivative = legendre.legint(np.eye(NODES)[degree], lbnd=1)
+        integrals[:, degree] = -legendre.legval(nodes, antiderivative)
+    return nodes, weights, np.ascontiguousarray((integrals @ np.linalg.inv(vandermonde)).T)
 
 
 _NODES, _WEIGHTS, _INTEGRALS = _integration_matrix()
 
 
 @njit(cache=True)
-def _log1p_exp(x):  # type: ignore[no-untyped-def]
-    return x + math.log1p(math.exp(-x)) if x > 0.0 else math.log1p(math.exp(x))
-
-
-@njit(cache=True)
-def _panel_edges(alpha, beta):  # type: ignore[no-untyped-def]
-    """Sorted panel edges: per arm, steps around its mode that widen once past its bulk, as far as its tails reach."""
-    arms = alpha.size
-    edges = np.empty(arms * (4 * _STEPS * 4 + 1))
-    count = 0
-    for arm in range(arms):
-        a, b = alpha[arm], beta[arm]
-        mode = math.log(a / b)
-        scale = math.sqrt(1.0 / a + 1.0 / b)
-        edges[count] = mode
-        count += 1
-        for side in range(2):
-            reach = 40.0 / (a if side == 0 else b) + 10.0 * scale
-            sign = -1.0 if side == 0 else 1.0
-            offset = 0.0
-            for step in range(8 * _STEPS):
-                offset += 0.75 * scale if step < _STEPS else 0.25 * offset
-                edges[count] = mode + sign * offset
-                count += 1
-                if offset > reach:
-                    break
-    return np.sort(edges[:count])
+def _panel_width(right, longest, alpha, beta, upper):  # type: ignore[no-untyped-def]
+    """The widest panel up to `longest` that resolves every arm which has begun, and stops where the next one begins."""
+    width = longest
+    for arm in range(alpha.size):
+        if upper[arm] < right:
+            width = min(width, right - upper[arm])
+    for arm in range(alpha.size):
+        if upper[arm] >= right:
+            a, b = alpha[arm], beta[arm]
+            here = abs(slope(right, a, b))
+            while (
+                max(here, abs(slope(right - width, a, b))) * width > _MAX_SLOPE
+                or steepest_curvature(right - width, right, a, b) * width * width > _MAX_CURVATURE
+            ):
+                width *= 0.8
+    return width
 
 
 @njit(cache=True)
@@ -67,44 +61,70 @@ def probability_best(alpha, beta):  # type: ignore[no-untyped-def]
         alpha, beta: float64 (arms,), all > 0.
 
     Returns:
-        float64 (arms,), summing to 1.
+        float64 (arms,), summing to 1. The absolute error is below 1e-6.
     """
     arms = alpha.size
-    edges = _panel_edges(alpha, beta)
-    log_norm = np.empty(arms)
+    constants = np.empty(arms)
+    upper = np.empty(arms)
     for arm in range(arms):
-        a, b = alpha[arm], beta[arm]
-        log_norm[arm] = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    below = np.zeros(arms)
+        constants[arm] = log_density_constant(alpha[arm], beta[arm])
+        upper[arm] = upper_end(alpha[arm], beta[arm], constants[arm])
+    lower = -math.inf
+    for arm in range(arms):  # the mirror image: logit θ → −logit θ swaps the shapes
+        lower = max(lower, -upper_end(beta[arm], alpha[arm], constants[arm]))
     result = np.zeros(arms)
-    density = np.empty((arms, NODES))
-    for panel in range(edges.size - 1):
-        half = 0.5 * (edges[panel + 1] - edges[panel])
-        if half <= 0.0:
-            continue
-        middle = 0.5 * (edges[panel + 1] + edges[panel])
+    above = np.zeros(arms)  # 1 − F at the panel's right edge
+    density = np.zeros((arms, NODES))
+    below = np.ones((arms, NODES))
+    others = np.ones((arms, NODES))
+    product = np.empty(NODES)
+    right = upper.max()
+    width = right - lower
+    remaining = 1.0
+    while right > lower and remaining > _LEFT_OUT:
+        width = _panel_width(right, min(2.0 * width, right - lower), alpha, beta, upper)
+        half = 0.5 * width
+        log_half = math.log(half)
         for node in range(NODES):
-            x = middle + half * _NODES[node]
-            softplus = _log1p_exp(x)
+            x = right - half + half * _NODES[node]
+            soft = math.log1p(math.exp(-abs(x)))
             for arm in range(arms):
-                a, b = alpha[arm], beta[arm]
-                density[arm, node] = math.exp(a * x - (a + b) * softplus + log_norm[arm])
-        for node in range(NODES):
-            for arm in range(arms):
-                others = density[arm, node]
-                for other in range(arms):
-                    if others == 0.0:
-                        break
-                    if other != arm:
-                        cumulative = below[other]
-                        for inner in range(NODES):
-                            cumulative += half * _INTEGRALS[node, inner] * density[other, inner]
-                        others *= min(max(cumulative, 0.0), 1.0)
-                result[arm] += half * _WEIGHTS[node] * others
+                if upper[arm] >= right:
+                    log_f = log_density(x, soft, alpha[arm], beta[arm], constants[arm])
+                    density[arm, node] = math.exp(log_f + log_half)
+        for arm in range(arms):
+            if upper[arm] >= right:
+                _distribution(above[arm], density[arm], below[arm])
+        product[:] = 1.0
         for arm in range(arms):
             for node in range(NODES):
-                below[arm] += half * _WEIGHTS[node] * density[arm, node]
+                others[arm, node] = product[node]
+                product[node] *= below[arm, node]
+        product[:] = 1.0
+        remaining = 1.0
+        for arm in range(arms - 1, -1, -1):
+            if upper[arm] >= right:
+                for node in range(NODES):
+                    weighted = _WEIGHTS[node] * density[arm, node]
+                    above[arm] += weighted
+                    result[arm] += weighted * others[arm, node] * product[node]
+                for node in range(NODES):
+                    product[node] *= below[arm, node]
+                remaining *= min(max(1.0 - above[arm], 0.0), 1.0)
+        right -= width
     return result / result.sum()
+
+
+@njit(cache=True)
+def _distribution(above, density, below):  # type: ignore[no-untyped-def]
+    """F at the nodes into `below`, from 1 − F at the panel's right edge and the density times half the width."""
+    for node in range(NODES):
+        below[node] = 1.0 - above
+    for inner in range(NODES):
+        for node in range(NODES):
+            below[node] -= _INTEGRALS[inner, node] * density[inner]
+    for node in range(NODES):
+        below[node] = min(max(below[node], 0.0), 1.0)
 
 
 @njit(cache=True)
