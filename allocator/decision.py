@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from allocator.experiment import Experiment, Group, Reason
-from allocator.hashing import draw_seed, group_position
+from allocator.hashing import draw_seed, group_position, redraw_seed
 from allocator.kernels import draw_best_arm
 from allocator.posterior import PosteriorTables
 
@@ -39,18 +39,14 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
     baseline_share = experiment.baseline_share if segmented else 0.0
     group = _group(group_position(experiment.salt, key), experiment.holdout_share, baseline_share)
     control = tables.arm_of[experiment.control.number]
-    floor = tables.floor
     if group is Group.HOLDOUT:
         arm = control
         reason = Reason.HOLDOUT
     else:
-        drawn_row = 0 if group is Group.BASELINE else row
-        first, second = draw_seed(experiment.salt, key, tables.version)
-        arm = draw_best_arm(tables.constants, drawn_row, floor, first, second)
+        arm = _draw(experiment.salt, tables, key, 0 if group is Group.BASELINE else row)
         reason = Reason.BASELINE if group is Group.BASELINE else _adaptive_reason(segmented, row)
-    mixture = 1 - len(tables.variants) * floor
-    q_segment = floor + mixture * float(tables.best[row, arm])
-    q_global = floor + mixture * float(tables.best[0, arm])
+    q_segment = float(tables.chance[row, arm])
+    q_global = float(tables.chance[0, arm])
     in_control = 1.0 if arm == control else 0.0
     holdout = experiment.holdout_share
     return Decision(
@@ -62,6 +58,19 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
         q_segment=q_segment,
         q_global=q_global,
     )
+
+
+def _draw(salt: bytes, tables: PosteriorTables, key: bytes, row: int) -> int:
+    """Thompson sampling over a floor. An arm held back is taken just so often that its chance is at most 1/K."""
+    arm: int = draw_best_arm(tables.constants, row, tables.floor, *draw_seed(salt, key, tables.version))
+    if arm not in tables.held_back:
+        return arm
+    position, first, second = redraw_seed(salt, key, tables.version)
+    arms = len(tables.variants)
+    if position * (tables.floor + (1 - arms * tables.floor) * tables.best[row, arm]) < 1 / arms:
+        return arm
+    other: int = draw_best_arm(tables.established_constants, row, 0.0, first, second)
+    return tables.established[other]
 
 
 def _group(position: float, holdout_share: float, baseline_share: float) -> Group:

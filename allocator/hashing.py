@@ -34,6 +34,14 @@ def draw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[int, int
     return first, second
 
 
+def redraw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[float, int, int]:
+    """What decides about an arm that is held back: a position in [0, 1), and the seed of the draw among the others."""
+    message = key + posterior_version.to_bytes(8, "little")
+    digest = blake2b(message, digest_size=24, key=salt, person=b"samplit.redraw").digest()
+    position, first, second = struct.unpack("<Qqq", digest)
+    return position / 2.0**64, first, second
+
+
 def assignment_id(identity: bytes, experiment_number: int, key: bytes) -> str:
     """The public name of an assignment: opaque, 32 URL-safe characters, the same for every call."""
     body = struct.pack("<I", experiment_number) + key

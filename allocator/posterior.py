@@ -1,30 +1,20 @@
 """From counts to the tables that a posterior version decides by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from allocator.checks import InvalidTableError, check_floor, check_shapes, check_tables
+from allocator.exposure import NOTHING_PENDING, Array, Count, Evidence, Pending, gather
 from allocator.kernels import beta_constants, probability_best_rows
-from allocator.pooling import Array, pooled_tables
+from allocator.pooling import pooled_tables
 
-_PSEUDO_SUCCESSES = 10.0  # hold a day's rate near the mean until the day has seen about as many conversions
 _MAX_FLOOR_PER_ARM = 0.01
 _FLOOR = 0.05
-
-
-@dataclass(frozen=True)
-class Count:
-    """Trials and successes of one cell on one day: what posteriors are made of."""
-
-    segment: int
-    variant: int
-    day: date
-    trials: int
-    successes: int
+_LEAST_TRIALS = 100  # that a variant which was added later needs, to be drawn like the others
 
 
 @dataclass(frozen=True)
@@ -32,7 +22,10 @@ class PosteriorTables:
     """Beta tables of one posterior version. Row 0 serves everyone; `rows` leads from segment numbers to the others.
 
     alpha, beta, best: float64 (rows, arms); best is the probability of each arm to be the best of its row.
-    variants: the variant number of each arm. trials: int64 (rows,). floor: the least probability of each arm.
+    variants: the variant number of each arm. trials: int64 (rows,), of mature users.
+    held_back: arms that get at most 1/K of the draws. redrawn: float64 (rows, arms), the probability of each arm to be
+        the best of those not held back; no rows where none is.
+    floor: the least probability of each arm. chance: float64 (rows, arms), the probability of each to be drawn.
     """
 
     version: int
@@ -43,17 +36,38 @@ class PosteriorTables:
     beta: Array
     best: Array
     trials: NDArray[np.int64]
+    held_back: tuple[int, ...]
+    redrawn: Array
     floor: float = field(init=False)
     arm_of: Mapping[int, int] = field(init=False)
+    chance: Array = field(init=False)
     constants: Array = field(init=False)
+    established: tuple[int, ...] = field(init=False)
+    established_constants: Array = field(init=False)
 
     def __post_init__(self) -> None:
         """Index the arms by variant number, and prepare the draws. Raises InvalidTableError."""
-        check_tables(self.alpha, self.beta, self.best, self.trials, len(self.variants))
-        object.__setattr__(self, "floor", exploration_floor(len(self.variants)))
-        check_floor(self.floor, len(self.variants))
-        object.__setattr__(self, "constants", beta_constants(self.alpha, self.beta))
-        object.__setattr__(self, "arm_of", {number: arm for arm, number in enumerate(self.variants)})
+        arms = len(self.variants)
+        check_tables(self.alpha, self.beta, self.best, self.trials, arms)
+        set_field = partial(object.__setattr__, self)
+        set_field("floor", exploration_floor(arms))
+        check_floor(self.floor, arms)
+        set_field("arm_of", {number: arm for arm, number in enumerate(self.variants)})
+        set_field("constants", beta_constants(self.alpha, self.beta))
+        set_field("established", tuple(arm for arm in range(arms) if arm not in self.held_back))
+        set_field("established_constants", np.ascontiguousarray(self.constants[:, self.established]))
+        set_field("chance", self._chance())
+
+    def _chance(self) -> Array:
+        """The floor and Thompson sampling; what is beyond 1/K of a held back arm is drawn among the others."""
+        arms = len(self.variants)
+        chance = self.floor + (1 - arms * self.floor) * self.best
+        if self.held_back:
+            held = list(self.held_back)
+            excess = np.maximum(chance[:, held] - 1 / arms, 0.0)
+            chance[:, held] -= excess
+            chance += excess.sum(1, keepdims=True) * self.redrawn
+        return chance
 
 
 def exploration_floor(arms: int) -> float:
@@ -62,55 +76,58 @@ def exploration_floor(arms: int) -> float:
 
 
 def posterior_tables(
-    version: int, segmentation_version: int, variants: Sequence[int], counts: Sequence[Count]
+    version: int,
+    segmentation_version: int,
+    variants: Sequence[int],
+    counts: Sequence[Count],
+    pending: Pending = NOTHING_PENDING,
+    added_later: Collection[int] = (),
 ) -> PosteriorTables:
     """The tables that follow from all counts of one segmentation version.
 
-    `variants` are the numbers of the variants that may be drawn, at least one; counts of others are left out. Raises
-    InvalidTableError if there is none, or the counts are not counts.
+    `variants` are the numbers of the variants that may be drawn, at least one; counts of others are left out.
+    `added_later` are those that came to a running experiment: they are held back until 100 of their users are mature.
+    Raises InvalidTableError if there is no variant, or the counts are not counts.
     """
     if not variants:
         raise InvalidTableError("there must be at least one variant to draw")
-    arm_of = {number: arm for arm, number in enumerate(variants)}
-    live = [count for count in counts if count.variant in arm_of]
-    segments = sorted({count.segment for count in live})
-    row_of = {segment: row for row, segment in enumerate(segments)}
-    shape = (max(len(segments), 1), len(variants))
-    trials = np.zeros(shape)
-    successes = np.zeros(shape)
-    exposure = np.zeros(shape)
-    relative = _relative_rates(live)
-    for count in live:
-        cell = row_of[count.segment], arm_of[count.variant]
-        trials[cell] += count.trials
-        successes[cell] += count.successes
-        exposure[cell] += count.trials * relative[count.day]
-    row_trials = trials.sum(1)
-    total = row_trials.sum()
-    shares = row_trials / total if total else np.full(shape[0], 1 / shape[0])
-    alpha, beta = pooled_tables(successes, exposure, shares)
+    evidence = gather(variants, counts, pending)
+    trials = evidence.trials.sum(1)
+    alpha, beta = pooled_tables(evidence.successes, evidence.exposure, _shares(evidence))
     check_shapes(alpha, beta)
+    held_back = _held_back(variants, evidence, added_later)
     return PosteriorTables(
         version=version,
         segmentation_version=segmentation_version,
         variants=tuple(variants),
-        rows={segment: row + 1 for segment, row in row_of.items()},
+        rows={segment: row + 1 for row, segment in enumerate(evidence.segments)},
         alpha=alpha,
         beta=beta,
         best=probability_best_rows(alpha, beta),
-        trials=np.concatenate([[total], row_trials]).astype(np.int64),
+        trials=np.concatenate([[trials.sum()], trials]).astype(np.int64),
+        held_back=held_back,
+        redrawn=_redrawn(alpha, beta, held_back),
     )
 
 
-def _relative_rates(counts: Sequence[Count]) -> dict[date, float]:
-    """Each day's overall rate over the mean rate: exposure counts a trial of a good day for more."""
-    trials: dict[date, int] = {}
-    successes: dict[date, int] = {}
-    for count in counts:
-        trials[count.day] = trials.get(count.day, 0) + count.trials
-        successes[count.day] = successes.get(count.day, 0) + count.successes
-    total = sum(successes.values())
-    if not total:
-        return dict.fromkeys(trials, 1.0)
-    mean = total / sum(trials.values())
-    return {day: (successes[day] + _PSEUDO_SUCCESSES) / (trials[day] * mean + _PSEUDO_SUCCESSES) for day in trials}
+def _shares(evidence: Evidence) -> Array:
+    """Each segment's share of traffic."""
+    users = evidence.users
+    return np.asarray(users / users.sum()) if users.any() else np.full(len(users), 1 / len(users))
+
+
+def _held_back(variants: Sequence[int], evidence: Evidence, added_later: Collection[int]) -> tuple[int, ...]:
+    """The arms of variants that are too young to be judged, unless all are."""
+    trials = evidence.trials.sum(0)
+    young = [arm for arm, number in enumerate(variants) if number in added_later and trials[arm] < _LEAST_TRIALS]
+    return tuple(young) if len(young) < len(variants) else ()
+
+
+def _redrawn(alpha: Array, beta: Array, held_back: tuple[int, ...]) -> Array:
+    redrawn = np.zeros((len(alpha) if held_back else 0, alpha.shape[1]))
+    if held_back:
+        others = [arm for arm in range(alpha.shape[1]) if arm not in held_back]
+        redrawn[:, others] = probability_best_rows(
+            np.ascontiguousarray(alpha[:, others]), np.ascontiguousarray(beta[:, others])
+        )
+    return redrawn

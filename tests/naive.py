@@ -159,3 +159,83 @@ def _log_density(x: Array, alpha: float, beta: float) -> Array:
     """α·log p + β·log(1 − p) at p = σ(x), less its maximum: the log density of logit θ but for a constant."""
     log_kernel = np.where(x < 0, alpha * x, -beta * x) - (alpha + beta) * np.log1p(np.exp(-np.abs(x)))
     return np.asarray(log_kernel - log_kernel.max())
+
+
+def pooled_tables(
+    successes: list[list[float]], exposure: list[list[float]], shares: list[float]
+) -> tuple[list[list[float]], list[list[float]]]:
+    """The hierarchical model of allocator.pooling, one cell at a time: logit θ_sk = μ_s + a_k + δ_sk."""
+    fits = [_fit(successes, exposure, tau) for tau in (0.0, 0.25)]
+    top = max(fit[0] for fit in fits)
+    weights = [math.exp(fit[0] - top) for fit in fits]
+    weights = [weight / sum(weights) for weight in weights]
+    segments, arms = range(len(successes)), range(len(successes[0]))
+    alpha, beta = [[], *([] for _ in segments)], [[], *([] for _ in segments)]
+    for k in arms:
+        rates, variances = [], []
+        for _, eta, own, inherited, arm_variance in fits:
+            p = [1 / (1 + math.exp(-eta[s][k])) for s in segments]
+            slope = [shares[s] * p[s] * (1 - p[s]) for s in segments]
+            rates.append(sum(shares[s] * p[s] for s in segments))
+            variances.append(
+                sum(slope[s] * inherited[s][k] for s in segments) ** 2 * arm_variance[k]
+                + sum(slope[s] ** 2 * own[s][k] for s in segments)
+            )
+        rate, variance = _mixture(weights, rates, variances)
+        _append(alpha[0], beta[0], rate, variance / (rate * (1 - rate)))
+        for s in segments:
+            means = [fit[1][s][k] for fit in fits]
+            cell = [fit[2][s][k] + fit[3][s][k] ** 2 * fit[4][k] for fit in fits]
+            mean, variance = _mixture(weights, means, cell)
+            p_cell = 1 / (1 + math.exp(-mean))
+            _append(alpha[s + 1], beta[s + 1], p_cell, variance * p_cell * (1 - p_cell))
+    return alpha, beta
+
+
+def _mixture(weights: list[float], means: list[float], variances: list[float]) -> tuple[float, float]:
+    mean = sum(w * m for w, m in zip(weights, means, strict=True))
+    return mean, sum(w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, variances, strict=True))
+
+
+def _append(alpha: list[float], beta: list[float], p: float, scaled_variance: float) -> None:
+    size = min(max(1 / (0.7 * scaled_variance) - 1, 2.0), 1e9)
+    alpha.append(p * size)
+    beta.append((1 - p) * size)
+
+
+def _fit(y: list[list[float]], n: list[list[float]], tau: float) -> tuple[float, ...]:
+    """Log weight of τ, and by cell: mean, own variance, share of the arm's error; and by arm: its variance."""
+    segments, arms = range(len(y)), range(len(y[0]))
+    base = (sum(map(sum, y)) + 1) / (sum(map(sum, n)) + 10)
+    mu, a = [math.log(base / (1 - base)) for _ in segments], [0.0 for _ in arms]
+    for _ in range(4):
+        z, w = [[0.0] * len(arms) for _ in segments], [[0.0] * len(arms) for _ in segments]
+        for s in segments:
+            for k in arms:
+                e = 1 / (1 + math.exp(-mu[s] - a[k]))
+                w[s][k] = n[s][k] * e * (1 - e)
+                z[s][k] = mu[s] + a[k] + ((y[s][k] / n[s][k] - e) / (e * (1 - e)) if n[s][k] else 0.0)
+        big = [[w[s][k] / (1 + w[s][k] * tau**2) for k in arms] for s in segments]
+        center = sum(mu) / len(mu)
+        for _ in range(3):
+            mu = [
+                (center / 0.25 + sum(big[s][k] * (z[s][k] - a[k]) for k in arms)) / (1 / 0.25 + sum(big[s]))
+                for s in segments
+            ]
+            a = [
+                sum(big[s][k] * (z[s][k] - mu[s]) for s in segments) / (1 / 0.09 + sum(big[s][k] for s in segments))
+                for k in arms
+            ]
+            center = sum(mu) / len(mu)
+    log_weight = 0.0
+    eta, own, inherited = ([[0.0] * len(arms) for _ in segments] for _ in range(3))
+    for s in segments:
+        for k in arms:
+            shrink = w[s][k] * tau**2 / (1 + w[s][k] * tau**2)
+            residual = z[s][k] - mu[s] - a[k]
+            eta[s][k], own[s][k], inherited[s][k] = mu[s] + a[k] + shrink * residual, tau**2 * (1 - shrink), 1 - shrink
+            log_weight += 0.5 * (math.log(1 - shrink) - big[s][k] * residual**2)
+        log_weight -= 0.5 * (math.log(1 / 0.25 + sum(big[s])) + (mu[s] - center) ** 2 / 0.25)
+    of_arm = [1 / 0.09 + sum(big[s][k] for s in segments) for k in arms]
+    log_weight -= 0.5 * sum(math.log(of_arm[k]) + a[k] ** 2 / 0.09 for k in arms)
+    return log_weight, eta, own, inherited, [1 / precision for precision in of_arm]

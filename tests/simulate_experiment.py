@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator.estimates import Array, LoggedAssignments, sum_assignments
+from allocator.exposure import Count
 from allocator.kernels import draw_best_arms
-from allocator.posterior import Count, posterior_tables
+from allocator.posterior import posterior_tables
 
 CONTROL = 0
 _FIRST_DAY = date(2026, 1, 1)

@@ -1,9 +1,8 @@
 """Whether variants were drawn as often as the log says that they should have been."""
 
-import math
-
 import numpy as np
 
+from allocator.chi_square import chi_square_tail
 from allocator.estimates.log import Array, LoggedAssignments
 
 _LEAST_EXPECTED = 5.0
@@ -36,7 +35,7 @@ def sample_ratio_p_value(log: LoggedAssignments) -> float | None:
     crossed = np.einsum("psk,psj->kj", drawn, weight)
     variation = np.einsum("psk,psj->kj", weight * users, weight) - crossed - crossed.T
     variation += np.diag((weight**2 * log.inverse.squares[:, :, tested]).sum((0, 1)))
-    return _chi_square_tail(float(difference @ np.linalg.solve(variation, difference)), tested.size)
+    return chi_square_tail(float(difference @ np.linalg.solve(variation, difference)), tested.size)
 
 
 def _earlier_propensities(log: LoggedAssignments) -> Array:
@@ -49,16 +48,3 @@ def _earlier_propensities(log: LoggedAssignments) -> Array:
         trials = log.trials[period]
         latest = np.divide(trials, log.inverse.total[period], out=latest.copy(), where=trials > 0)
     return earlier
-
-
-def _chi_square_tail(statistic: float, degrees: int) -> float:
-    """P(χ² > statistic), by Q(a + 1, x) = Q(a, x) + xᵃe⁻ˣ/Γ(a + 1) (Abramowitz and Stegun, 6.5.21)."""
-    x = max(statistic, 0.0) / 2
-    if x == 0.0:
-        return 1.0
-    a = 0.5 if degrees % 2 else 1.0
-    tail = math.erfc(math.sqrt(x)) if degrees % 2 else math.exp(-x)
-    while a < degrees / 2:
-        tail += math.exp(a * math.log(x) - x - math.lgamma(a + 1))
-        a += 1
-    return min(tail, 1.0)

@@ -137,6 +137,8 @@ def seal_posterior(secrets: Secrets, experiment_id: str, tables: PosteriorTables
             "alpha": tables.alpha.tobytes(),
             "beta": tables.beta.tobytes(),
             "best": tables.best.tobytes(),
+            "held_back": tables.held_back,
+            "redrawn": tables.redrawn.tobytes(),
         }
     )
     return secrets.encrypt(plain, _place(experiment_id, tables.version))
@@ -155,6 +157,8 @@ def open_posterior(secrets: Secrets, experiment_id: str, version: int, ciphertex
         alpha=np.frombuffer(plain["alpha"]).reshape(shape),
         beta=np.frombuffer(plain["beta"]).reshape(shape),
         best=np.frombuffer(plain["best"]).reshape(shape),
+        held_back=tuple(plain["held_back"]),
+        redrawn=np.frombuffer(plain["redrawn"]).reshape(shape),
     )
 
 

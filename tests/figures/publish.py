@@ -6,9 +6,10 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from allocator.exposure import Count
 from allocator.kernels import warm_up
 from allocator.pooling import pooled_tables
-from allocator.posterior import Count, posterior_tables
+from allocator.posterior import posterior_tables
 from tests.figures.row import Row
 
 _SEED = 5

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from allocator.posterior import Count, posterior_tables
+from allocator.exposure import Count
+from allocator.posterior import posterior_tables
 from storage.encryption import DecryptionError, SecretsUnusableError, load_secrets
 from storage.redis.publications import open_posterior, seal_posterior
 

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from allocator.decision import decide
 from allocator.experiment import (
@@ -16,8 +17,9 @@ from allocator.experiment import (
     SegmentationMode,
     Variant,
 )
+from allocator.exposure import Count
 from allocator.hashing import user_key
-from allocator.posterior import Count, exploration_floor, posterior_tables
+from allocator.posterior import PosteriorTables, exploration_floor, posterior_tables
 
 DAY = date(2026, 3, 1)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -143,6 +145,37 @@ def test_propensities_are_those_of_the_groups() -> None:
         if decision.group is Group.HOLDOUT:
             assert (decision.variant, decision.reason) == (0, Reason.HOLDOUT)
     assert seen == set(Group)
+
+
+def late_arrival(trials: int) -> PosteriorTables:
+    """Arm 2 came later and looks splendid so far."""
+    counts = [Count(0, 0, DAY, 2_000, 200), Count(0, 1, DAY, 2_000, 240), Count(0, 2, DAY, trials, trials // 3)]
+    return posterior_tables(5, 1, [0, 1, 2], counts, added_later={2})
+
+
+def test_a_variant_added_later_gets_at_most_its_share_until_it_has_trials() -> None:
+    held = late_arrival(99)
+    assert held.best[0, 2] > 0.9
+    assert held.chance[0, 2] == pytest.approx(1 / 3)
+    assert held.chance.sum(1) == pytest.approx(1)
+    assert held.chance[0, 1] > held.chance[0, 0] > held.floor
+    assert late_arrival(102).chance[0, 2] > 0.9
+    worse = posterior_tables(5, 1, [0, 1], [Count(0, 0, DAY, 500, 100), Count(0, 1, DAY, 99, 1)], added_later={1})
+    assert worse.chance[0, 1] == pytest.approx(worse.floor, abs=0.001)
+
+
+def test_while_every_variant_is_young_none_is_held_back() -> None:
+    assert posterior_tables(1, 1, [0, 1], [], added_later={0, 1}).held_back == ()
+
+
+def test_held_back_variants_are_drawn_as_often_as_is_logged() -> None:
+    """χ² over 40,000 decisions on one held back arm of three, at a level of 0.001."""
+    tables = late_arrival(99)
+    experiment = replace(EXPERIMENT, segmentation=SegmentationConfig())
+    decisions = [decide(experiment, tables, user_key(b"k" * 32, str(n)), 0) for n in range(40_000)]
+    drawn = np.bincount([decision.variant for decision in decisions], minlength=3)
+    assert stats.chisquare(drawn, tables.chance[0] * 40_000).pvalue > 0.001
+    assert all(decision.propensity == tables.chance[0, decision.variant] for decision in decisions[:100])
 
 
 def test_the_floor_is_a_share_of_all_arms() -> None:
