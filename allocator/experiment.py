@@ -53,13 +53,17 @@ class Group(IntEnum):
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the things users may see. `number` is its place in posterior tables and records: never reused."""
+    """One of the things users may see. `number` is its place in posterior tables and records: never reused.
+
+    added_later: to a running experiment.
+    """
 
     number: int
     variant_id: str
     name: str
     content: dict[str, Any]
     retired: bool = False
+    added_later: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class Experiment:
     """An experiment as Postgres holds it.
 
     `number` is its compact key in records; `salt` (16 bytes) seeds its draws and groups; `revision` grows by one with
-    every change and is the etag; `segmentation_version` only moves forward.
+    every change and is the etag; `segmentation_version` only moves forward. `maturity_seconds` is how long after the
+    assignment a conversion counts; 0 is for ever.
     """
 
     number: int
@@ -100,6 +105,8 @@ class Experiment:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     winner_variant_id: str = ""
+    maturity_seconds: int = 0
+    auto_maturity: bool = False
 
     def __post_init__(self) -> None:
         """Raises InvalidTableError if the groups' shares do not fit into 1."""
@@ -130,3 +137,5 @@ class ExperimentDraft:
     holdout_share: float = 0.0
     baseline_share: float = DEFAULT_BASELINE_SHARE
     time_zone: str = "UTC"
+    maturity_seconds: int = 0
+    auto_maturity: bool = False

@@ -7,6 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from allocator.errors import InvalidFieldError, Violation
 
+LEAST_MATURITY = 60  # seconds
+MOST_MATURITY = 30 * 86_400
 _MOST_PAST = timedelta(days=7)
 _MOST_FUTURE = timedelta(minutes=5)
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

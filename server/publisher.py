@@ -7,7 +7,7 @@ from allocator.experiment import Experiment
 from allocator.posterior import posterior_tables
 from server.clock import Clock
 from storage.encryption import Secrets
-from storage.postgres import counts, posteriors
+from storage.postgres import cohorts, counts, posteriors
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
 from storage.redis.publications import seal_posterior
@@ -18,13 +18,17 @@ async def advance_posterior(
 ) -> SealedPosterior:
     """Make the next version from all counts there are. Call it in a transaction; publish what it answers after it."""
     version = await posteriors.posterior_version(connection, experiment.number) + 1
+    now = clock()
+    live = [variant for variant in experiment.variants if not variant.retired]
+    cell = experiment.number, experiment.segmentation_version
     tables = posterior_tables(
         version,
         experiment.segmentation_version,
-        [variant.number for variant in experiment.variants if not variant.retired],
-        await counts.daily_counts(connection, experiment.number, experiment.segmentation_version),
+        [variant.number for variant in live],
+        await counts.daily_counts(connection, *cell),
+        await cohorts.pending(connection, *cell, experiment.maturity_seconds, now),
+        {variant.number for variant in live if variant.added_later},
     )
-    now = clock()
     ciphertext = seal_posterior(secrets, experiment.experiment_id, tables)
     await posteriors.store(connection, experiment.number, version, ciphertext, now)
     return SealedPosterior(version, ciphertext, now)

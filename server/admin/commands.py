@@ -18,7 +18,7 @@ from server.clock import Clock
 from server.fields import Fields, check_slug
 from server.publisher import advance_posterior
 from storage.encryption import Secrets
-from storage.postgres import experiments, requests
+from storage.postgres import experiments, maturity, requests
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
 from storage.redis import publications
@@ -65,8 +65,12 @@ class ExperimentCommands:
         async def change(connection: Connection) -> Changed:
             before = await self._locked(connection, message.experiment_id, message.etag)
             after = apply_update(before, message, list(request.update_mask.paths))
-            stored = await experiments.update(connection, after, self._clock())
-            if stored.variants == before.variants or stored.state is ExperimentState.DRAFT:
+            now = self._clock()
+            if after.maturity_seconds != before.maturity_seconds:
+                await maturity.store(connection, before.number, after.maturity_seconds, now)
+            stored = await experiments.update(connection, after, now)
+            unchanged = (stored.variants, stored.maturity_seconds) == (before.variants, before.maturity_seconds)
+            if unchanged or stored.state is ExperimentState.DRAFT:
                 return Changed(stored)
             return Changed(stored, await advance_posterior(connection, self._secrets, stored, self._clock))
 

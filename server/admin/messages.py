@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from samplit.admin.v1 import experiment_pb2 as pb
@@ -29,6 +30,8 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         holdout_share=experiment.holdout_share,
         baseline_share=experiment.baseline_share,
         time_zone=experiment.time_zone,
+        maturity=Duration(seconds=experiment.maturity_seconds),
+        auto_maturity=experiment.auto_maturity,
         winner_variant_id=experiment.winner_variant_id,
         etag=etag(experiment),
         created_at=timestamp(experiment.created_at),

@@ -3,13 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 
 import asyncpg
 from samplit.admin.v1 import experiment_service_pb2 as pb
 
 from allocator import estimates
 from allocator.errors import ExperimentNotFoundError
-from allocator.experiment import Experiment
+from allocator.experiment import Experiment, Variant
 from allocator.posterior import PosteriorTables
 from allocator.segments import GLOBAL_NUMBER, display_name
 from server.admin.messages import timestamp
@@ -20,7 +21,7 @@ from storage.postgres.estimates import SummedLog, summed_log
 
 
 async def experiment_results(
-    pool: asyncpg.Pool, catalog: Catalog, request: pb.GetExperimentResultsRequest
+    pool: asyncpg.Pool, catalog: Catalog, request: pb.GetExperimentResultsRequest, now: datetime
 ) -> pb.GetExperimentResultsResponse:
     """Counts as recorded so far, the posterior version that serves here, and estimates unless counts will do.
 
@@ -32,9 +33,9 @@ async def experiment_results(
         if experiment is None:
             raise ExperimentNotFoundError(request.experiment_id)
         version, control = experiment.segmentation_version, experiment.control.number
-        rows = await counts.segment_counts(connection, experiment.number, version)
+        rows = await counts.segment_counts(connection, experiment.number, version, now)
         posterior = await posteriors.load(connection, experiment.number)
-        log = await summed_log(connection, experiment.number, version, control) if full else None
+        log = await summed_log(connection, experiment.number, version, control, now) if full else None
     tables = (await catalog.get(experiment.experiment_id)).tables
     response = pb.GetExperimentResultsResponse(
         segments=sorted(_segments(experiment, rows), key=lambda s: (-s.allocations, s.segment_key)),
@@ -98,6 +99,7 @@ def _segments(experiment: Experiment, rows: list[SegmentCount]) -> list[pb.Segme
             segment_key=cells[0].segment_key,
             segment_display_name=display_name(cells[0].segment_key),
             allocations=sum(cell.allocations for cell in cells),
+            trials=sum(cell.trials for cell in cells),
             min_samples=0 if segment == GLOBAL_NUMBER else experiment.segmentation.min_samples_per_segment,
             variants=_variants(experiment, cells),
         )
@@ -106,21 +108,22 @@ def _segments(experiment: Experiment, rows: list[SegmentCount]) -> list[pb.Segme
 
 
 def _variants(experiment: Experiment, rows: Iterable[SegmentCount]) -> list[pb.VariantResult]:
-    allocations: dict[int, int] = defaultdict(int)
-    conversions: dict[int, int] = defaultdict(int)
+    of_variant: dict[int, list[SegmentCount]] = defaultdict(list)
     for row in rows:
-        allocations[row.variant] += row.allocations
-        conversions[row.variant] += row.conversions
-    return [
-        pb.VariantResult(
-            variant_id=variant.variant_id,
-            name=variant.name,
-            allocations=allocations[variant.number],
-            conversions=conversions[variant.number],
-            rate=conversions[variant.number] / allocations[variant.number] if allocations[variant.number] else None,
-        )
-        for variant in experiment.variants
-    ]
+        of_variant[row.variant].append(row)
+    return [_variant(variant, of_variant[variant.number]) for variant in experiment.variants]
+
+
+def _variant(variant: Variant, cells: list[SegmentCount]) -> pb.VariantResult:
+    trials = sum(cell.trials for cell in cells)
+    return pb.VariantResult(
+        variant_id=variant.variant_id,
+        name=variant.name,
+        allocations=sum(cell.allocations for cell in cells),
+        conversions=sum(cell.conversions for cell in cells),
+        trials=trials,
+        rate=sum(cell.successes for cell in cells) / trials if trials else None,
+    )
 
 
 def _set(field: pb.Estimate, estimate: estimates.Estimate | None) -> None:

@@ -16,6 +16,7 @@ from server.admin.messages import experiment_message
 from server.admin.results import experiment_results
 from server.admin.validate import experiment_draft
 from server.catalog import Catalog
+from server.clock import Clock
 from server.fields import check_slug
 from storage.postgres import experiments
 
@@ -25,11 +26,12 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     """The control plane's experiments."""
 
-    def __init__(self, pool: asyncpg.Pool, commands: ExperimentCommands, catalog: Catalog) -> None:
+    def __init__(self, pool: asyncpg.Pool, commands: ExperimentCommands, catalog: Catalog, clock: Clock) -> None:
         """Reads from `pool`, writes through `commands`."""
         self._pool = pool
         self._commands = commands
         self._catalog = catalog
+        self._clock = clock
 
     async def CreateExperiment(
         self, request: pb.CreateExperimentRequest, _context: _Context
@@ -92,7 +94,7 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     ) -> pb.GetExperimentResultsResponse:
         """See the proto."""
         check_slug("experiment_id", request.experiment_id)
-        return await experiment_results(self._pool, self._catalog, request)
+        return await experiment_results(self._pool, self._catalog, request, self._clock())
 
 
 def _state(value: experiment_pb2.ExperimentState.ValueType) -> ExperimentState | None:

@@ -10,7 +10,7 @@ from allocator.experiment import DEFAULT_BASELINE_SHARE, Experiment, ExperimentS
 from server.admin import validate
 from server.fields import Fields
 
-_ALWAYS = ("name", "description", "owner", "variants")
+_ALWAYS = ("name", "description", "owner", "variants", "maturity", "auto_maturity")
 _IN_DRAFT = (
     *_ALWAYS,
     "control_variant_id",
@@ -20,6 +20,7 @@ _IN_DRAFT = (
     "baseline_share",
     "time_zone",
 )
+_FIELDS = {"maturity": "maturity_seconds"}
 
 
 def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str]) -> Experiment:
@@ -44,8 +45,10 @@ def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str
             experiment_id=experiment.experiment_id,
             state=experiment.state.value,
         )
-    changes = {path: _value(path, experiment, message, fields) for path in paths}
+    changes = {_FIELDS.get(path, path): _value(path, experiment, message, fields) for path in paths}
     changed = replace(experiment, **changes)
+    if "maturity" in paths:
+        validate.check_maturity(changed.maturity_seconds, changed.auto_maturity, fields)
     validate.check_control(changed.control_variant_id, changed.variants, fields)
     fields.check()
     return changed
@@ -69,6 +72,10 @@ def _value(path: str, experiment: Experiment, message: pb.Experiment, fields: Fi
             return validate.share(message, path, DEFAULT_BASELINE_SHARE, fields)
         case "time_zone":
             return validate.time_zone(message.time_zone, fields)
+        case "maturity":
+            return validate.maturity_seconds(message, fields)
+        case "auto_maturity":
+            return message.auto_maturity
         case "variants" if experiment.state is not ExperimentState.DRAFT:
             return _changed_variants(experiment, message, fields)
         case "variants":

@@ -20,7 +20,7 @@ from allocator.experiment import (
     Variant,
 )
 from allocator.segments import check_segment_by
-from server.fields import Fields
+from server.fields import LEAST_MATURITY, MOST_MATURITY, Fields
 
 _MOST_VARIANTS = 100
 _MOST_CONTENT = 16 * 1024
@@ -54,7 +54,10 @@ def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
         holdout_share=share(message, "holdout_share", 0.0, fields),
         baseline_share=share(message, "baseline_share", DEFAULT_BASELINE_SHARE, fields),
         time_zone=time_zone(message.time_zone, fields),
+        maturity_seconds=maturity_seconds(message, fields),
+        auto_maturity=message.auto_maturity,
     )
+    check_maturity(draft.maturity_seconds, draft.auto_maturity, fields)
     fields.check()
     return draft
 
@@ -148,6 +151,21 @@ def time_zone(name: str, fields: Fields) -> str:
     except (OSError, KeyError, ValueError):  # no such file, no such name, not a name
         fields.wrong("experiment.time_zone", f'must be an IANA time zone such as "Europe/Berlin", is {name[:70]!r}')
         return "UTC"
+
+
+def maturity_seconds(message: pb.Experiment, fields: Fields) -> int:
+    """How long conversions may take; unset is 0."""
+    seconds, nanos = message.maturity.seconds, message.maturity.nanos
+    if nanos or (seconds and not LEAST_MATURITY <= seconds <= MOST_MATURITY):
+        fields.wrong("experiment.maturity", "must be 0, or 1 minute to 30 days in whole seconds")
+        return 0
+    return seconds
+
+
+def check_maturity(seconds: int, auto: bool, fields: Fields) -> None:
+    """Whoever sets the maturity does not have it found."""
+    if seconds and auto:
+        fields.wrong("experiment.maturity", "must be 0 with auto_maturity")
 
 
 def _content(message: pb.Variant, path: str, fields: Fields) -> dict[str, Any]:

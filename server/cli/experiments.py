@@ -1,5 +1,6 @@
 """`samplit experiments`: create, list, show, start, pause and complete them."""
 
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,11 +44,15 @@ def create(
     owner: str = "",
     time_zone: Annotated[str, typer.Option(help="IANA name, of the experiment's days")] = "",
     metric: Annotated[str, typer.Option(help="the primary one")] = "",
+    maturity: Annotated[
+        str, typer.Option(help='how long conversions take: 30m, 12h, 7d, or "auto" to find it; 0 is no limit')
+    ] = "0",
     start: Annotated[bool, typer.Option("--start", help="at once")] = False,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
     """Create an experiment."""
+    from google.protobuf.duration_pb2 import Duration
     from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
 
     from server.cli.connection import experiment_service
@@ -68,6 +73,8 @@ def create(
         holdout_share=holdout_share,
         baseline_share=baseline_share,
         time_zone=time_zone,
+        maturity=Duration(seconds=0 if maturity == "auto" else parse_seconds(maturity)),
+        auto_maturity=maturity == "auto",
     )
     with experiment_service(address, data_dir) as service:
         created = service.CreateExperiment(experiment_service_pb2.CreateExperimentRequest(experiment=experiment))
@@ -159,6 +166,16 @@ def complete(
     with experiment_service(address, data_dir) as service:
         service.CompleteExperiment(request)
     typer.echo(f"{experiment_id} is COMPLETED; everyone gets {winner}")
+
+
+def parse_seconds(text: str) -> int:
+    """The seconds of a duration such as 90s, 30m, 12h or 7d. Raises CommandError."""
+    match = re.fullmatch(r"(\d{1,7})([smhd])", text)
+    if text == "0":
+        return 0
+    if match is None:
+        raise CommandError(f"{text!r} is no duration: use a number with s, m, h or d, such as 12h")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]
 
 
 def parse_variant(text: str) -> "Variant":

@@ -1,6 +1,7 @@
 """`samplit rebuild-posteriors`: the counts that posteriors are made of, recomputed from the log."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,14 +49,16 @@ def rebuild_posteriors(
 
 
 async def _compare(settings: "Settings", *, mend: bool) -> "list[Difference]":
+    from storage.postgres.cohorts import recount_all
     from storage.postgres.pool import connect
     from storage.postgres.recount import differences, repair
 
     connection = await connect(with_running_stores(settings).stores[0])
     try:
         found = await differences(connection)
-        if found and mend:
+        if mend:
             await repair(connection, found)
+            await recount_all(connection, datetime.now(UTC))
         return found
     finally:
         await connection.close()

@@ -60,9 +60,9 @@ def results_table(answer: "GetExperimentResultsResponse") -> "Table":
 def segment_title(segment: "SegmentResult") -> str:
     """Its name, and how far it is where it does not decide by itself yet."""
     name = segment.segment_display_name or segment.segment_key
-    if segment.allocations >= segment.min_samples:
+    if segment.trials >= segment.min_samples:
         return name
-    return f"{name} ({segment.allocations:,} of {segment.min_samples:,})"
+    return f"{name} ({segment.trials:,} of {segment.min_samples:,})"
 
 
 def estimates_table(answer: "GetExperimentResultsResponse") -> "Table":

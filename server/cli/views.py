@@ -48,6 +48,7 @@ def experiment_fields(experiment: Experiment) -> Table:
         "min samples per segment": f"{segmentation.min_samples_per_segment:,}",
         "holdout share": f"{experiment.holdout_share:g}",
         "baseline share": f"{experiment.baseline_share:g}",
+        "maturity": _maturity(experiment),
         "time zone": experiment.time_zone,
         "created": _time(experiment, "created_at"),
         "updated": _time(experiment, "updated_at"),
@@ -83,6 +84,12 @@ def format_time(stamp: Timestamp) -> str:
 
 def _state(experiment: Experiment) -> str:
     return ExperimentState.Name(experiment.state).removeprefix("EXPERIMENT_STATE_")
+
+
+def _maturity(experiment: Experiment) -> str:
+    found = experiment.maturity.ToTimedelta()
+    text = str(found) if found else "no limit"
+    return f"{text} (auto)" if experiment.auto_maturity else text
 
 
 def _time(experiment: Experiment, field: str) -> str:

@@ -62,7 +62,7 @@ class Application:
         )
         commands = ExperimentCommands(pool, redis, secrets, self._catalog, clock)
         experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
-            ExperimentServicer(pool, commands, self._catalog), self._admin
+            ExperimentServicer(pool, commands, self._catalog, clock), self._admin
         )
         self.port = self._listen(self._allocation, _ALLOCATION, settings, settings.port)
         self.admin_port = self._listen(self._admin, _EXPERIMENTS, settings, settings.admin_port)

@@ -6,6 +6,7 @@ from allocator.kernels import warm_up
 from server.clock import Clock
 from server.settings import SHARDS, Settings
 from server.worker.drain import Drain
+from server.worker.mature import MaturityFinder
 from server.worker.publish import Publisher
 from server.worker.reconcile import Reconciler
 from storage.encryption import load_secrets
@@ -33,6 +34,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         async with asyncio.TaskGroup() as group:
             group.create_task(publisher.run())
             group.create_task(reconciler.run())
+            group.create_task(MaturityFinder(pool, clock, publisher.changed).run())
             for shard in range(SHARDS):
                 drain = Drain(dsn, redis, shard, batch=settings.drain_batch, counted=publisher.changed)
                 group.create_task(drain.run())

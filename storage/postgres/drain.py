@@ -14,7 +14,8 @@ import asyncpg
 
 from allocator.experiment import Group, Reason
 from storage.events import AssignmentEvent, ConversionEvent, Event
-from storage.postgres.pool import Connection
+from storage.postgres import cohorts, counts
+from storage.postgres.pool import Connection, columns
 
 _Cell = tuple[int, int, int, int, date]  # experiment, segmentation version, segment, variant, day
 
@@ -34,7 +35,7 @@ _INSERT_ASSIGNMENTS = """
         $7::allocation_group[], $8::bigint[], $9::bigint[], $10::float8[], $11::float8[], $12::float8[],
         $13::float8[], $14::jsonb[], $15::timestamptz[], $16::date[], $17::bigint[])
     ON CONFLICT DO NOTHING
-    RETURNING experiment_no, segmentation_version, segment_no, variant_no, day
+    RETURNING experiment_no, segmentation_version, segment_no, variant_no, day, assigned_at, converted_at
 """
 _INSERT_CONVERSIONS = """
     INSERT INTO conversions (experiment_no, user_key, metric, event_id, value, currency, occurred_at)
@@ -45,32 +46,13 @@ _INSERT_CONVERSIONS = """
 _CREDIT = """
     UPDATE assignments a SET converted_at = c.occurred_at, converted_version = c.pending_version
     FROM unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::bigint[])
-        AS c (experiment_no, user_key, occurred_at, pending_version)
-    WHERE a.experiment_no = c.experiment_no AND a.user_key = c.user_key AND a.converted_at IS NULL
-    RETURNING a.experiment_no, a.segmentation_version, a.segment_no, a.variant_no, a.day
-"""
-_CREATE_CELLS = """
-    INSERT INTO segment_counts (experiment_no, segmentation_version, segment_no, variant_no, day, trials, successes,
-        pending_version)
-    SELECT *, 0, 0, 0 FROM unnest($1::int[], $2::int[], $3::int[], $4::smallint[], $5::date[])
-    ON CONFLICT DO NOTHING
-"""
-_ADD_COUNTS = """
-    WITH added AS (
-        SELECT * FROM unnest($1::int[], $2::int[], $3::int[], $4::smallint[], $5::date[], $6::bigint[], $7::bigint[],
-                $8::bigint[])
-            AS a (experiment_no, segmentation_version, segment_no, variant_no, day, trials, successes, pending_version)
-    ), locked AS (
-        SELECT added.* FROM segment_counts
-            JOIN added USING (experiment_no, segmentation_version, segment_no, variant_no, day)
-        ORDER BY experiment_no, segmentation_version, segment_no, variant_no, day
-        FOR UPDATE OF segment_counts
-    )
-    UPDATE segment_counts s SET trials = s.trials + l.trials, successes = s.successes + l.successes,
-        pending_version = l.pending_version
-    FROM locked l
-    WHERE (s.experiment_no, s.segmentation_version, s.segment_no, s.variant_no, s.day)
-        = (l.experiment_no, l.segmentation_version, l.segment_no, l.variant_no, l.day)
+            AS c (experiment_no, user_key, occurred_at, pending_version)
+        JOIN experiments e USING (experiment_no)
+    WHERE a.experiment_no = c.experiment_no AND a.user_key = c.user_key
+        AND (a.converted_at IS NULL OR NOT is_success(a.assigned_at, a.converted_at, e.maturity_seconds)
+            AND is_success(a.assigned_at, c.occurred_at, e.maturity_seconds))
+    RETURNING a.experiment_no, a.segmentation_version, a.segment_no, a.variant_no, a.day, a.assigned_at,
+        a.converted_at, is_success(a.assigned_at, a.converted_at, e.maturity_seconds) AS success
 """
 
 
@@ -86,24 +68,25 @@ async def write(connection: Connection, events: Sequence[Event]) -> set[int]:
         unknown = next((event.experiment for event in events if event.experiment not in experiments), None)
         if unknown is not None:
             raise asyncpg.ForeignKeyViolationError(f"there is no experiment number {unknown}")
-        assigned = await _assign(connection, [e for e in events if isinstance(e, AssignmentEvent)], experiments)
-        converted = await _convert(connection, [e for e in events if isinstance(e, ConversionEvent)], experiments)
-        cells = sorted(assigned | converted)  # in sorted order, so that workers cannot wait for each other in a ring
-        await connection.execute(_CREATE_CELLS, *_columns(cells, 5))
-        await connection.execute(
-            _ADD_COUNTS,
-            *_columns([(*cell, assigned[cell], converted[cell], _pending(experiments, cell)) for cell in cells], 8),
+        trials = await _assign(connection, [e for e in events if isinstance(e, AssignmentEvent)], experiments)
+        successes = await _convert(connection, [e for e in events if isinstance(e, ConversionEvent)], experiments)
+        assigned, converted = _by_cell(trials), _by_cell(successes)
+        cells = assigned | converted
+        await counts.add(
+            connection, [(*cell, assigned[cell], converted[cell], _pending(experiments, cell)) for cell in cells]
         )
+        await cohorts.add(connection, columns(trials, 7), columns(successes, 7))
     return {cell[0] for cell in cells}
 
 
 async def _assign(
     connection: Connection, events: Sequence[AssignmentEvent], experiments: dict[int, asyncpg.Record]
-) -> Counter[_Cell]:
+) -> list[asyncpg.Record]:
+    """What was inserted."""
     if not events:
-        return Counter()
+        return []
     segments = sorted({(e.experiment, e.segmentation_version, e.segment, e.segment_key) for e in events})
-    await connection.execute(_INSERT_SEGMENTS, *_columns(segments, 4))
+    await connection.execute(_INSERT_SEGMENTS, *columns(segments, 4))
     rows = []
     for event in sorted(events, key=lambda e: (e.experiment, e.user_key)):
         experiment = experiments[event.experiment]
@@ -129,14 +112,15 @@ async def _assign(
                 experiment["pending_version"],
             )
         )
-    return _count(await connection.fetch(_INSERT_ASSIGNMENTS, *_columns(rows, 17)))
+    return list(await connection.fetch(_INSERT_ASSIGNMENTS, *columns(rows, 17)))
 
 
 async def _convert(
     connection: Connection, events: Sequence[ConversionEvent], experiments: dict[int, asyncpg.Record]
-) -> Counter[_Cell]:
+) -> list[asyncpg.Record]:
+    """The assignments that became successes."""
     if not events:
-        return Counter()
+        return []
     rows = [
         (
             e.experiment,
@@ -150,12 +134,12 @@ async def _convert(
         for e in sorted(events, key=lambda e: (e.experiment, e.user_key, e.metric, e.event_id))
     ]
     first: dict[tuple[int, bytes], datetime] = {}
-    for row in await connection.fetch(_INSERT_CONVERSIONS, *_columns(rows, 7)):
+    for row in await connection.fetch(_INSERT_CONVERSIONS, *columns(rows, 7)):
         if row["metric"] == experiments[row["experiment_no"]]["primary_metric"]:
             user = row["experiment_no"], row["user_key"]
             first[user] = min(row["occurred_at"], first.get(user, row["occurred_at"]))
     credited = [(*user, occurred_at, _pending(experiments, user)) for user, occurred_at in sorted(first.items())]
-    return _count(await connection.fetch(_CREDIT, *_columns(credited, 4)))
+    return [row for row in await connection.fetch(_CREDIT, *columns(credited, 4)) if row["success"]]
 
 
 def _pending(experiments: dict[int, asyncpg.Record], cell: Sequence[object]) -> int:
@@ -163,12 +147,7 @@ def _pending(experiments: dict[int, asyncpg.Record], cell: Sequence[object]) -> 
     return version
 
 
-def _count(rows: Iterable[asyncpg.Record]) -> Counter[_Cell]:
+def _by_cell(rows: Iterable[asyncpg.Record]) -> Counter[_Cell]:
     return Counter(
         (r["experiment_no"], r["segmentation_version"], r["segment_no"], r["variant_no"], r["day"]) for r in rows
     )
-
-
-def _columns(rows: Sequence[Sequence[object]], width: int) -> list[list[object]]:
-    """Rows turned into one array for each column."""
-    return [[row[column] for row in rows] for column in range(width)]

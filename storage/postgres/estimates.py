@@ -1,5 +1,6 @@
 """The log of assignments, summed for estimates: one row for each period, segment and variant, however long the log."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -13,10 +14,11 @@ _LEAST_PERIODS = 24  # estimates learn from earlier periods, and judge their own
 _DAY_SECONDS = 86_400.0
 _SPAN = """
     SELECT extract(epoch FROM min(assigned_at))::float8 AS first, extract(epoch FROM max(assigned_at))::float8 AS last
-    FROM assignments WHERE experiment_no = $1 AND segmentation_version = $2
+    FROM assignments JOIN experiments USING (experiment_no)
+    WHERE experiment_no = $1 AND segmentation_version = $2 AND assigned_at < mature_before($3, maturity_seconds)
 """
 _SUMS = """
-    SELECT period, segment_no, variant_no, count(*) AS trials, count(converted_at) AS successes,
+    SELECT period, segment_no, variant_no, count(*) AS trials, count(*) FILTER (WHERE won) AS successes,
         min(least(q_segment, q_global)) AS lowest,
         sum(i) AS i_total, coalesce(sum(i) FILTER (WHERE won), 0) AS i_won,
         sum(i * i) AS i_squares, coalesce(sum(i * i) FILTER (WHERE won), 0) AS i_squares_won,
@@ -26,10 +28,11 @@ _SUMS = """
         sum(a * a) AS a_squares, coalesce(sum(a * a) FILTER (WHERE won), 0) AS a_squares_won
     FROM (
         SELECT *, floor((extract(epoch FROM assigned_at)::float8 - $4) / $5)::int AS period,
-            converted_at IS NOT NULL AS won, 1 / marginal_propensity AS i,
+            is_success(assigned_at, converted_at, maturity_seconds) AS won, 1 / marginal_propensity AS i,
             (q_segment - q_global) / marginal_propensity AS s,
             (q_segment - (variant_no = $3)::int) / marginal_propensity AS a
-        FROM assignments WHERE experiment_no = $1 AND segmentation_version = $2
+        FROM assignments JOIN experiments USING (experiment_no)
+        WHERE experiment_no = $1 AND segmentation_version = $2 AND assigned_at < mature_before($6, maturity_seconds)
     ) weighted
     GROUP BY period, segment_no, variant_no
 """
@@ -49,14 +52,14 @@ class SummedLog(NamedTuple):
 
 
 async def summed_log(
-    connection: Connection, experiment_number: int, segmentation_version: int, control: int
+    connection: Connection, experiment_number: int, segmentation_version: int, control: int, now: datetime
 ) -> SummedLog | None:
-    """What estimates need of one segmentation's log; None before anyone was assigned. `control` is a variant number."""
-    span = await connection.fetchrow(_SPAN, experiment_number, segmentation_version)
+    """What estimates need of one segmentation's log; None before any user is mature. `control` is a variant number."""
+    span = await connection.fetchrow(_SPAN, experiment_number, segmentation_version, now)
     if span is None or span["first"] is None:
         return None
     first, width = span["first"], period_seconds(span["last"] - span["first"])
-    rows = await connection.fetch(_SUMS, experiment_number, segmentation_version, control, first, width)
+    rows = await connection.fetch(_SUMS, experiment_number, segmentation_version, control, first, width, now)
     lives = await connection.fetch(_LIVES, experiment_number)
     periods = sorted({row["period"] for row in rows})
     segments = sorted({row["segment_no"] for row in rows})

@@ -22,7 +22,8 @@ from storage.postgres.pool import Connection
 _COLUMNS = """
     SELECT e.*, c.segmentation_version, c.mode, c.segment_by, c.min_samples_per_segment,
         (SELECT jsonb_agg(jsonb_build_object('number', v.variant_no, 'variant_id', v.variant_id, 'name', v.name,
-                                             'content', v.content, 'retired', v.retired_at IS NOT NULL)
+                                             'content', v.content, 'retired', v.retired_at IS NOT NULL,
+                                             'added_later', coalesce(v.added_at > e.started_at, false))
                           ORDER BY v.position)
          FROM element_variants v WHERE v.experiment_no = e.experiment_no) AS variants
     FROM experiments e JOIN experiment_segmentation_config c USING (experiment_no)
@@ -59,8 +60,8 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
         number: int = await connection.fetchval(
             """
             INSERT INTO experiments (experiment_id, name, description, owner, control_variant_no, primary_metric,
-                holdout_share, baseline_share, time_zone, salt, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING experiment_no
+                holdout_share, baseline_share, time_zone, maturity_seconds, auto_maturity, salt, created_at, updated_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13) RETURNING experiment_no
             """,
             draft.experiment_id,
             draft.name,
@@ -71,6 +72,8 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
             draft.holdout_share,
             draft.baseline_share,
             draft.time_zone,
+            draft.maturity_seconds,
+            draft.auto_maturity,
             secrets.token_bytes(16),
             now,
         )
@@ -105,13 +108,13 @@ async def list_page(
 
 
 async def update(connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
-    """Store every field that may change, and move the revision. The caller holds the lock."""
+    """Store every field that may change but the maturity, and move the revision. The caller holds the lock."""
     winner = experiment.variant(experiment.winner_variant_id)
     await connection.execute(
         """
         UPDATE experiments SET name = $2, description = $3, owner = $4, state = $5, control_variant_no = $6,
             winner_variant_no = $7, primary_metric = $8, holdout_share = $9, baseline_share = $10, time_zone = $11,
-            started_at = $12, completed_at = $13, updated_at = $14, revision = revision + 1
+            started_at = $12, completed_at = $13, updated_at = $14, auto_maturity = $15, revision = revision + 1
         WHERE experiment_no = $1
         """,
         experiment.number,
@@ -128,6 +131,7 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
         experiment.started_at,
         experiment.completed_at,
         now,
+        experiment.auto_maturity,
     )
     await connection.execute(
         """
@@ -188,6 +192,8 @@ def _experiment(row: asyncpg.Record) -> Experiment:
         time_zone=row["time_zone"],
         salt=row["salt"],
         revision=row["revision"],
+        maturity_seconds=row["maturity_seconds"],
+        auto_maturity=row["auto_maturity"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         started_at=row["started_at"],

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from importlib.resources import as_file, files
 from typing import cast
 
@@ -29,6 +30,12 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
 )
+
+
+def columns(rows: Iterable[Sequence[object] | asyncpg.Record], width: int) -> list[list[object]]:
+    """The first `width` columns of rows, each as the array that `unnest` takes."""
+    kept = list(rows)
+    return [[row[column] for row in kept] for column in range(width)]
 
 
 async def connect(dsn: str) -> asyncpg.Connection:

@@ -1,31 +1,25 @@
 """The counts against the log that they summarise: compared in one snapshot, repaired by what is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
 
+from storage.postgres import counts
 from storage.postgres.pool import Connection
 
 _DIFFERENCES = """
     SELECT experiment_no, segmentation_version, segment_no, variant_no, day,
         coalesce(l.trials, 0) - coalesce(c.trials, 0) AS trials,
         coalesce(l.successes, 0) - coalesce(c.successes, 0) AS successes
-    FROM segment_counts c FULL JOIN (
+    FROM (SELECT * FROM segment_counts WHERE $1::int IS NULL OR experiment_no = $1) c FULL JOIN (
         SELECT experiment_no, segmentation_version, segment_no, variant_no, day,
-            count(*) AS trials, count(converted_at) AS successes
-        FROM assignments GROUP BY 1, 2, 3, 4, 5
+            count(*) AS trials,
+            count(*) FILTER (WHERE is_success(assigned_at, converted_at, maturity_seconds)) AS successes
+        FROM assignments JOIN experiments USING (experiment_no) WHERE $1::int IS NULL OR experiment_no = $1
+        GROUP BY 1, 2, 3, 4, 5
     ) l USING (experiment_no, segmentation_version, segment_no, variant_no, day)
     WHERE (coalesce(l.trials, 0), coalesce(l.successes, 0)) <> (coalesce(c.trials, 0), coalesce(c.successes, 0))
     ORDER BY 1, 2, 3, 4, 5
-"""
-_CREATE_CELL = """
-    INSERT INTO segment_counts (experiment_no, segmentation_version, segment_no, variant_no, day, trials, successes,
-        pending_version)
-    VALUES ($1, $2, $3, $4, $5, 0, 0, 0) ON CONFLICT DO NOTHING
-"""
-_ADD = """
-    UPDATE segment_counts SET trials = trials + $6, successes = successes + $7, pending_version = $8
-    WHERE (experiment_no, segmentation_version, segment_no, variant_no, day) = ($1, $2, $3, $4, $5)
 """
 
 
@@ -42,9 +36,9 @@ class Difference:
     successes: int
 
 
-async def differences(connection: Connection) -> list[Difference]:
-    """Every cell that differs. Drains may go on meanwhile: rows and counts change in one transaction."""
-    return [Difference(*row) for row in await connection.fetch(_DIFFERENCES)]
+async def differences(connection: Connection, experiment_number: int | None = None) -> list[Difference]:
+    """Every cell that differs, of one experiment or all. Drains may go on: rows and counts change together."""
+    return [Difference(*row) for row in await connection.fetch(_DIFFERENCES, experiment_number)]
 
 
 async def repair(connection: Connection, found: Sequence[Difference]) -> None:
@@ -58,7 +52,4 @@ async def repair(connection: Connection, found: Sequence[Difference]) -> None:
             sorted({each.experiment for each in found}),
         )
         pending = {row["experiment_no"]: row["pending_version"] for row in versions}
-        for each in found:
-            cell = (each.experiment, each.segmentation_version, each.segment, each.variant, each.day)
-            await connection.execute(_CREATE_CELL, *cell)
-            await connection.execute(_ADD, *cell, each.trials, each.successes, pending[each.experiment])
+        await counts.add(connection, [(*astuple(each), pending[each.experiment]) for each in found])

@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from allocator.experiment import Group, Reason
-from allocator.posterior import Count, posterior_tables
+from allocator.exposure import Count
+from allocator.posterior import posterior_tables
 from server.worker.drain import Drain
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets

@@ -50,7 +50,7 @@ async def test_the_sums_of_postgres_are_those_of_the_rows(
     await service.running(segmentation=segmentation, holdout_share=0.2)
     await visited(service, 450, clock)
     connection = await connect(dsn)
-    summed = await summed_log(connection, 1, 1, control=0)
+    summed = await summed_log(connection, 1, 1, control=0, now=clock())
     rows = await connection.fetch("SELECT * FROM assignments")
     await connection.close()
     assert summed is not None

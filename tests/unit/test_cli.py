@@ -22,7 +22,7 @@ from samplit.admin.v1.experiment_service_pb2_grpc import (
 from server.cli import main
 from server.cli.connection import Plane, find_target
 from server.cli.errors import CommandError
-from server.cli.experiments import parse_variant
+from server.cli.experiments import parse_seconds, parse_variant
 from server.cli.problems import describe_status
 from server.cli.results import results_table
 from server.endpoints import Endpoints, write_endpoints
@@ -105,7 +105,7 @@ def samplit(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_create_sends_what_the_options_say_with_the_key_of_the_data_directory(script: Script, samplit):
     status, out, _ = samplit(
         "experiments", "create", "Homepage", "--variant", 'Control={"text": "Buy"}', "--variant", "B",
-        "--segment-by", "source", "--segment-by", "attributes.plan", "--min-samples", "0", "--start",
+        "--segment-by", "source", "--segment-by", "attributes.plan", "--min-samples", "0", "--maturity", "7d", "--start",
     )  # fmt: skip
     assert (status, out) == (0, "made is RUNNING\n")
     sent = script.requests[0].experiment
@@ -115,6 +115,7 @@ def test_create_sends_what_the_options_say_with_the_key_of_the_data_directory(sc
     assert list(sent.segmentation.segment_by) == ["source", "attributes.plan"]
     assert sent.segmentation.HasField("min_samples_per_segment")
     assert not sent.HasField("baseline_share")
+    assert (sent.maturity.seconds, sent.auto_maturity) == (7 * 86_400, False)
     assert script.requests[1].experiment_id == "made"
     assert script.keys == ["Bearer samplit_1_secret"]
 
@@ -178,6 +179,13 @@ def test_a_key_is_not_sent_in_the_clear_to_another_machine(data_dir: Path, monke
     assert find_target(Plane.ADMIN, "example.com:50052", data_dir).certificates == b"PEM"
 
 
+def test_durations_have_a_unit():
+    assert [parse_seconds(text) for text in ("0", "90s", "30m", "12h", "7d")] == [0, 90, 1_800, 43_200, 604_800]
+    for text in ("7", "-1d", "1.5h", "automatic", "1d12h"):
+        with pytest.raises(CommandError, match="is no duration"):
+            parse_seconds(text)
+
+
 def test_a_variant_is_a_name_with_or_without_an_object():
     assert parse_variant(" B ").name == "B"
     assert dict(parse_variant('B={"a": "x=y"}').content) == {"a": "x=y"}
@@ -193,7 +201,8 @@ def test_results_show_learning_segments_and_all_at_80_columns():
             experiment_service_pb2.SegmentResult(
                 segment_key="source:instagram|device:mobile",
                 segment_display_name="Instagram · Mobile",
-                allocations=37,
+                allocations=41,
+                trials=37,
                 min_samples=100,
                 variants=[result(name="Control", allocations=37, conversions=4, rate=4 / 37), result(name="[b]A")],
             )
