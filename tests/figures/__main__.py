@@ -14,6 +14,7 @@ _FIGURES = {
     "publish": "what a posterior version costs, and how that grows with segments and arms (1 minute)",
     "sampler": "variates, probabilities to be best and choices against SciPy (1 minute)",
     "scenarios": "conversions lost by pooling rules over 1,000 simulated experiments a row (15 minutes)",
+    "drift": "the share of users who get the best arm while the base rate falls, by how trials are weighed (1 minute)",
     "calibration": "coverage of nominal 90 % intervals over 1,000 simulated experiments a row (8 minutes)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
 }

@@ -105,7 +105,8 @@ def samplit(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_create_sends_what_the_options_say_with_the_key_of_the_data_directory(script: Script, samplit):
     status, out, _ = samplit(
         "experiments", "create", "Homepage", "--variant", 'Control={"text": "Buy"}', "--variant", "B",
-        "--segment-by", "source", "--segment-by", "attributes.plan", "--min-samples", "0", "--maturity", "7d", "--start",
+        "--segment-by", "source", "--segment-by", "attributes.plan", "--min-samples", "0",
+        "--maturity", "7d", "--start",
     )  # fmt: skip
     assert (status, out) == (0, "made is RUNNING\n")
     sent = script.requests[0].experiment
