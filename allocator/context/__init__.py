@@ -1,0 +1,24 @@
+"""Contexts: what is known of a user at the moment of the decision, as dimensions that all channels share."""
+
+from allocator.context.canonical import UNKNOWN, canonical
+from allocator.context.dimensions import DIMENSIONS, MAX_ATTRIBUTES, is_attribute_name
+from allocator.context.email import Email
+from allocator.context.extract import Context, extract, load_tables
+from allocator.context.funnel import Funnel
+from allocator.context.push import Push
+from allocator.context.web import Web
+
+__all__ = [
+    "DIMENSIONS",
+    "MAX_ATTRIBUTES",
+    "UNKNOWN",
+    "Context",
+    "Email",
+    "Funnel",
+    "Push",
+    "Web",
+    "canonical",
+    "extract",
+    "is_attribute_name",
+    "load_tables",
+]

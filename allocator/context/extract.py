@@ -1,0 +1,90 @@
+"""From what a caller sends to dimensions, the same for all channels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from allocator.context.canonical import canonical
+from allocator.context.check import MAX_TEXT, Check, countries, time_zones
+from allocator.context.dimensions import MAX_ATTRIBUTES, is_attribute_name
+from allocator.context.email import Email, email_dimensions
+from allocator.context.funnel import Funnel, funnel_dimensions
+from allocator.context.push import Push, push_dimensions
+from allocator.context.web import Web, web_dimensions
+from allocator.errors import InvalidFieldError, Violation
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_zone = lru_cache(maxsize=1_024)(ZoneInfo)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Known dimensions by name, canonical, custom attributes included; and whether the user is a bot."""
+
+    dimensions: Mapping[str, str]
+    is_bot: bool = False
+
+
+def extract(
+    channel: Web | Email | Funnel | Push | None, attributes: Mapping[str, str], at: datetime, time_zone: str
+) -> Context:
+    """The context of one user at a time; `time_zone` is taken where the user's is not known.
+
+    Raises InvalidFieldError naming every field at fault.
+    """
+    dimensions: dict[str, str] = {}
+    violations: list[Violation] = []
+    is_bot = False
+    if channel is not None:
+        check = Check(type(channel).__name__.lower())
+        match channel:
+            case Web():
+                dimensions, agent = web_dimensions(channel, check)
+                is_bot = agent.is_bot
+            case Email():
+                dimensions = email_dimensions(channel, check)  # mail is fetched by proxies, which says nothing of users
+            case Funnel():
+                dimensions, agent = funnel_dimensions(channel, check)
+                is_bot = agent.is_bot
+            case Push():
+                dimensions = push_dimensions(channel, check)
+        time_zone = check.time_zone(channel.time_zone) or time_zone
+        violations = check.violations
+    dimensions.update(_times(at, time_zone))
+    if attributes:
+        dimensions.update(_attributes(attributes, violations))
+    if violations:
+        raise InvalidFieldError(violations)
+    return Context({name: value for name, value in dimensions.items() if value}, is_bot)
+
+
+def load_tables() -> None:
+    """Read the lists of countries and time zones now, rather than in somebody's call."""
+    countries()
+    time_zones()
+
+
+def _times(at: datetime, time_zone: str) -> dict[str, str]:
+    local = at.astimezone(_zone(time_zone))
+    day = local.weekday()
+    return {
+        "hour": str(local.hour),
+        "day_of_week": _DAYS[day],
+        "is_weekend": "true" if day >= 5 else "false",
+    }
+
+
+def _attributes(attributes: Mapping[str, str], violations: list[Violation]) -> dict[str, str]:
+    if len(attributes) > MAX_ATTRIBUTES:
+        violations.append(Violation("attributes", f"must have at most {MAX_ATTRIBUTES} entries, has {len(attributes)}"))
+    for name, value in attributes.items():
+        path = f"attributes[{name[:70]!r}]"
+        if not is_attribute_name(name):
+            violations.append(Violation(path, "must be named [a-z][a-z0-9_]{0,62}, and not like a built-in dimension"))
+        if len(value) > MAX_TEXT:
+            violations.append(Violation(path, f"must have at most {MAX_TEXT} characters, has {len(value)}"))
+        if "\0" in value:
+            violations.append(Violation(path, "must not contain NUL"))
+    return {name: canonical(value) for name, value in attributes.items()}
