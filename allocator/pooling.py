@@ -18,8 +18,10 @@ Array = NDArray[np.float64]
 _ARM_PRECISION = 1 / 0.3**2
 _SEGMENT_PRECISION = 1 / 0.5**2
 _SPREADS = (0.0, 0.25)
-_SWEEPS = 4
+_LEAST_SWEEPS, _MOST_SWEEPS = 4, 40
 _BACKFITS = 3
+_LONGEST_STEP = 1.0  # logits: Fisher scoring from far away would overshoot, and not come back
+_SETTLED = 0.05  # logits
 _SHARPNESS = 0.7  # of deciding: less than 1 concentrates the tables
 _MIN_CONCENTRATION = 2.0
 _MAX_CONCENTRATION = 1e9  # the kernels draw and integrate shapes up to this
@@ -69,17 +71,23 @@ def _fit(successes: Array, exposure: Array, tau: float) -> _Fit:
     arm = np.zeros(arms)
     center = float(mu.mean())
     rate = np.divide(successes, exposure, out=np.zeros_like(successes), where=exposure > 0)
-    for _ in range(_SWEEPS):
+    for sweep in range(_MOST_SWEEPS):
         eta = mu[:, None] + arm
         expected = _sigmoid(eta)
         information = expected * (1 - expected)
         w = exposure * information
         z = eta + np.where(exposure > 0, (rate - expected) / information, 0.0)
         weight = w / (1 + w * tau**2)
+        before = mu, arm
         for _ in range(_BACKFITS):
             mu = (center * _SEGMENT_PRECISION + (weight * (z - arm)).sum(1)) / (_SEGMENT_PRECISION + weight.sum(1))
             arm = (weight * (z - mu[:, None])).sum(0) / (_ARM_PRECISION + weight.sum(0))
             center = float(mu.mean())
+        mu, mu_step = _step(before[0], mu)
+        arm, arm_step = _step(before[1], arm)
+        center = float(mu.mean())
+        if sweep + 1 >= _LEAST_SWEEPS and max(mu_step, arm_step) < _SETTLED:
+            break
     residual = z - mu[:, None] - arm
     shrink = w * tau**2 / (1 + w * tau**2)
     log_weight = 0.5 * float(
@@ -91,11 +99,31 @@ def _fit(successes: Array, exposure: Array, tau: float) -> _Fit:
     )
     return _Fit(
         log_weight,
-        mean=mu[:, None] + arm + shrink * residual,
+        mean=_own_means(successes, exposure, mu[:, None] + arm, tau),
         own_variance=tau**2 * (1 - shrink),
         arm_share=1 - shrink,
         arm_variance=1 / (_ARM_PRECISION + weight.sum(0)),
     )
+
+
+def _step(old: Array, new: Array) -> tuple[Array, float]:
+    """Towards the new values, no further than is safe; and the longest step."""
+    step = np.clip(new - old, -_LONGEST_STEP, _LONGEST_STEP)
+    return old + step, float(np.abs(step).max())
+
+
+def _own_means(successes: Array, exposure: Array, shared: Array, tau: float) -> Array:
+    """The logits of cells that may differ from what they share by N(0, τ²): the modes, by Newton's method."""
+    own = np.zeros_like(shared)
+    if tau == 0:
+        return shared
+    for _ in range(_MOST_SWEEPS):
+        expected = _sigmoid(shared + own)
+        slope = exposure * expected * (1 - expected) + 1 / tau**2
+        own, longest = _step(own, own + (successes - exposure * expected - own / tau**2) / slope)
+        if longest < _SETTLED:
+            break
+    return shared + own
 
 
 def _everyone(weights: Array, fits: list[_Fit], shares: Array) -> tuple[Array, Array]:

@@ -208,7 +208,7 @@ def _fit(y: list[list[float]], n: list[list[float]], tau: float) -> tuple[float,
     segments, arms = range(len(y)), range(len(y[0]))
     base = (sum(map(sum, y)) + 1) / (sum(map(sum, n)) + 10)
     mu, a = [math.log(base / (1 - base)) for _ in segments], [0.0 for _ in arms]
-    for _ in range(4):
+    for sweep in range(40):
         z, w = [[0.0] * len(arms) for _ in segments], [[0.0] * len(arms) for _ in segments]
         for s in segments:
             for k in arms:
@@ -217,6 +217,7 @@ def _fit(y: list[list[float]], n: list[list[float]], tau: float) -> tuple[float,
                 z[s][k] = mu[s] + a[k] + ((y[s][k] / n[s][k] - e) / (e * (1 - e)) if n[s][k] else 0.0)
         big = [[w[s][k] / (1 + w[s][k] * tau**2) for k in arms] for s in segments]
         center = sum(mu) / len(mu)
+        old = mu, a
         for _ in range(3):
             mu = [
                 (center / 0.25 + sum(big[s][k] * (z[s][k] - a[k]) for k in arms)) / (1 / 0.25 + sum(big[s]))
@@ -227,15 +228,46 @@ def _fit(y: list[list[float]], n: list[list[float]], tau: float) -> tuple[float,
                 for k in arms
             ]
             center = sum(mu) / len(mu)
+        mu, mu_step = _step(old[0], mu)
+        a, a_step = _step(old[1], a)
+        center = sum(mu) / len(mu)
+        if sweep >= 3 and max(mu_step, a_step) < 0.05:
+            break
+    deviations = _deviations(y, n, mu, a, tau)
     log_weight = 0.0
     eta, own, inherited = ([[0.0] * len(arms) for _ in segments] for _ in range(3))
     for s in segments:
         for k in arms:
             shrink = w[s][k] * tau**2 / (1 + w[s][k] * tau**2)
             residual = z[s][k] - mu[s] - a[k]
-            eta[s][k], own[s][k], inherited[s][k] = mu[s] + a[k] + shrink * residual, tau**2 * (1 - shrink), 1 - shrink
+            eta[s][k], own[s][k], inherited[s][k] = mu[s] + a[k] + deviations[s][k], tau**2 * (1 - shrink), 1 - shrink
             log_weight += 0.5 * (math.log(1 - shrink) - big[s][k] * residual**2)
         log_weight -= 0.5 * (math.log(1 / 0.25 + sum(big[s])) + (mu[s] - center) ** 2 / 0.25)
     of_arm = [1 / 0.09 + sum(big[s][k] for s in segments) for k in arms]
     log_weight -= 0.5 * sum(math.log(of_arm[k]) + a[k] ** 2 / 0.09 for k in arms)
     return log_weight, eta, own, inherited, [1 / precision for precision in of_arm]
+
+
+def _step(old: list[float], new: list[float]) -> tuple[list[float], float]:
+    """At most 1 towards the new values, and the longest step."""
+    steps = [max(min(after - before, 1.0), -1.0) for before, after in zip(old, new, strict=True)]
+    return [before + step for before, step in zip(old, steps, strict=True)], max(map(abs, steps))
+
+
+def _deviations(
+    y: list[list[float]], n: list[list[float]], mu: list[float], a: list[float], tau: float
+) -> list[list[float]]:
+    """The mode of δ of each cell by Newton's method; all cells go on until the last has settled."""
+    found = [[0.0] * len(a) for _ in mu]
+    for _ in range(40 if tau else 0):
+        longest = 0.0
+        for s in range(len(mu)):
+            for k in range(len(a)):
+                e = 1 / (1 + math.exp(-mu[s] - a[k] - found[s][k]))
+                gradient = y[s][k] - n[s][k] * e - found[s][k] / tau**2
+                step = max(min(gradient / (n[s][k] * e * (1 - e) + 1 / tau**2), 1.0), -1.0)
+                found[s][k] += step
+                longest = max(longest, abs(step))
+        if longest < 0.05:
+            break
+    return found

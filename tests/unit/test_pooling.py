@@ -27,6 +27,26 @@ def test_the_model_written_out_cell_by_cell(data: st.DataObject) -> None:
     np.testing.assert_allclose(beta, slow_beta, rtol=1e-8)
 
 
+def test_rates_that_are_worlds_apart_are_told_apart() -> None:
+    """Where the additive model starts, or stays, far off: no overshoot, and no overflow."""
+    successes = np.array([[162.0, 0.0], [0.0, 40_000.0]])
+    exposure = np.array([[324.0, 4_308.0], [90_000.0, 80_000.0]])
+    alpha, beta = pooled_tables(successes, exposure, np.array([0.5, 0.5]))
+    mean = alpha[1:] / (alpha + beta)[1:]
+    np.testing.assert_allclose(mean[[0, 1], [0, 1]], 0.5, atol=0.1)
+    assert (mean[[0, 1], [1, 0]] < 0.02).all()
+
+
+def test_one_arm_that_is_splendid_in_one_segment_is_not_taken_for_more_than_it_is() -> None:
+    rates = np.full((8, 3), 0.02)
+    rates[5, 2] = 0.10
+    exposure = np.full((8, 3), 4_000.0)
+    alpha, beta = pooled_tables(exposure * rates, exposure, np.full(8, 1 / 8))
+    mean = alpha / (alpha + beta)
+    assert mean[6, 2] == pytest.approx(0.10, abs=0.02)
+    assert mean[0, 2] == pytest.approx(0.03, abs=0.005)
+
+
 def test_more_of_the_same_makes_tables_narrower() -> None:
     successes, exposure = np.array([[10.0, 12.0]]), np.array([[100.0, 100.0]])
     few = sum(pooled_tables(successes, exposure, np.ones(1)))
