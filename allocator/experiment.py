@@ -9,7 +9,7 @@ from allocator.checks import check_groups
 
 DEFAULT_MIN_SAMPLES = 100
 DEFAULT_BASELINE_SHARE = 0.1
-MAX_SEGMENTS = 200
+DEFAULT_MAX_SEGMENTS = 200
 
 
 class ExperimentState(Enum):
@@ -68,11 +68,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """How an experiment is segmented. `segment_by` names dimensions in the order of the segment key."""
+    """How an experiment is segmented. `segment_by` names dimensions in the order of the segment key.
+
+    max_segments: how many segments may have a posterior of their own; the rest share "other".
+    """
 
     mode: SegmentationMode = SegmentationMode.DISABLED
     segment_by: tuple[str, ...] = ()
     min_samples_per_segment: int = DEFAULT_MIN_SAMPLES
+    max_segments: int = DEFAULT_MAX_SEGMENTS
 
 
 @dataclass(frozen=True)

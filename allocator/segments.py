@@ -1,43 +1,70 @@
 """Segments: the stable key that a context has under a segmentation, and its name for people."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 
-from allocator.context import DIMENSIONS, is_attribute_name
+from allocator.context import DIMENSIONS, UNKNOWN, is_attribute_name
 from allocator.errors import InvalidFieldError
 
 GLOBAL = "global"
 OTHER = "other"
-UNKNOWN = "unknown"
 GLOBAL_NUMBER = 0
 OTHER_NUMBER = 1  # numbers of keyed segments follow
 MAX_DIMENSIONS = 6
 _ATTRIBUTE_PREFIX = "attributes."
-_MAX_VALUE = 64
 _ESCAPES = {"%": "%25", "|": "%7C", ":": "%3A"}
+# Dimensions whose values say by themselves what they are.
+_SPEAKING = frozenset(
+    ("channel", "source", "medium", "campaign", "device", "os", "browser", "country", "language", "day_of_week")
+)
+_SPELLINGS = {
+    "chatgpt": "ChatGPT",
+    "chrome os": "ChromeOS",
+    "duckduckgo": "DuckDuckGo",
+    "ios": "iOS",
+    "linkedin": "LinkedIn",
+    "mac os x": "macOS",
+    "macos": "macOS",
+    "tiktok": "TikTok",
+    "whatsapp": "WhatsApp",
+    "youtube": "YouTube",
+}
+_YES_NO = {
+    ("is_weekend", "true"): "Weekend",
+    ("is_weekend", "false"): "Weekday",
+    ("returning", "true"): "Returning",
+    ("returning", "false"): "New",
+}
 
 
-def check_segment_by(segment_by: Sequence[str], path: str) -> None:
-    """Raise InvalidFieldError unless these are 1 to 6 different known dimensions."""
-    if not 1 <= len(segment_by) <= MAX_DIMENSIONS:
-        raise InvalidFieldError.of(path, f"must name 1 to {MAX_DIMENSIONS} dimensions in mode MANUAL")
-    for index, name in enumerate(segment_by):
-        attribute = name.removeprefix(_ATTRIBUTE_PREFIX)
+def check_dimensions(names: Sequence[str], path: str, *, most: int = MAX_DIMENSIONS) -> None:
+    """Raise InvalidFieldError unless these are 1 to `most` different known dimensions."""
+    if not 1 <= len(names) <= most:
+        raise InvalidFieldError.of(path, f"must name 1 to {most} dimensions")
+    for index, name in enumerate(names):
+        attribute = attribute_name(name)
         if name not in DIMENSIONS and (attribute == name or not is_attribute_name(attribute)):
             raise InvalidFieldError.of(
                 f"{path}[{index}]",
-                f"must be one of {', '.join(DIMENSIONS)}, or attributes.NAME; is {name!r}",
+                f"must be one of {', '.join(DIMENSIONS)}, or attributes.NAME; is {name[:70]!r}",
             )
-        if name in segment_by[:index]:
-            raise InvalidFieldError.of(f"{path}[{index}]", f"names {name!r} twice")
+        if name in names[:index]:
+            raise InvalidFieldError.of(f"{path}[{index}]", f"names {name[:70]!r} twice")
+
+
+def attribute_name(dimension: str) -> str:
+    """Under what name a context has a dimension: custom attributes go without their prefix."""
+    return dimension.removeprefix(_ATTRIBUTE_PREFIX)
 
 
 def segment_key(segment_by: Sequence[str], dimensions: Mapping[str, str]) -> str:
-    """The key of a context, such as "source:instagram|device:mobile"; no dimensions give "global"."""
+    """The key of a context, such as "source:instagram|device:mobile"; no dimensions give "global".
+
+    The values must be canonical, as those of contexts are.
+    """
     if not segment_by:
         return GLOBAL
-    names = (name.removeprefix(_ATTRIBUTE_PREFIX) for name in segment_by)
-    return "|".join(f"{name}:{_canonical(dimensions.get(name, ''))}" for name in names)
+    names = (attribute_name(name) for name in segment_by)
+    return "|".join(f"{name}:{_escape(dimensions.get(name, UNKNOWN))}" for name in names)
 
 
 def parse_segment_key(key: str) -> dict[str, str]:
@@ -56,14 +83,18 @@ def display_name(key: str) -> str:
 
 
 def _label(name: str, value: str) -> str:
-    if name in DIMENSIONS and value != UNKNOWN:
-        return value.upper() if name in ("country", "language") else value.title()
-    return f"{name} {value}"
+    if value == UNKNOWN or name not in _SPEAKING:
+        return _YES_NO.get((name, value), f"{name.replace('_', ' ')} {value}")
+    if name in ("country", "language"):
+        return value.upper()
+    return _SPELLINGS.get(value, value.replace("_", " ").title())
 
 
-def _canonical(value: str) -> str:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).lower()).strip()[:_MAX_VALUE].strip()
-    return "".join(_ESCAPES.get(character, character) for character in folded) or UNKNOWN
+def _escape(value: str) -> str:
+    for character, escape in _ESCAPES.items():
+        if character in value:
+            value = value.replace(character, escape)
+    return value
 
 
 def _unescape(value: str) -> str:

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -13,6 +14,7 @@ from storage.postgres.api_keys import ActiveKey
 from storage.redis import api_keys
 
 SCOPES = ("allocate", "admin")
+caller: ContextVar[str] = ContextVar("caller")  # the id of the key of the call that is being answered
 _RELOAD_SECONDS = 1.0  # an unknown key makes the copy be read again, but no more often
 
 

@@ -18,7 +18,7 @@ from allocator.posterior import PosteriorTables, posterior_tables
 from server.authentication import Authenticator
 from server.segment_registry import SegmentRegistry
 from storage.encryption import Secrets
-from storage.redis import publications
+from storage.redis import publications, segments
 from storage.redis.publications import IndexEntry, Notice
 
 log = structlog.get_logger()
@@ -49,6 +49,7 @@ class Catalog:
         self._snapshots: dict[str, Snapshot] = {}
         self._loading: dict[str, asyncio.Task[Snapshot]] = {}
         self._missing: dict[str, float] = {}
+        self._registries: dict[tuple[int, int], SegmentRegistry] = {}
         self.index: dict[int, IndexEntry] = {}
 
     async def get(self, experiment_id: str) -> Snapshot:
@@ -65,6 +66,16 @@ class Catalog:
     async def load_index(self) -> None:
         """Learn which experiments have started."""
         self.index = await publications.load_index(self._redis)
+
+    async def registry(self, experiment_number: int, segmentation_version: int) -> SegmentRegistry:
+        """The segments of one segmentation: of the serving one, or of one that users were answered earlier."""
+        place = experiment_number, segmentation_version
+        registry = self._registries.get(place)
+        if registry is None:
+            registry = SegmentRegistry(self._redis, *place)
+            await registry.load()
+            self._registries[place] = registry
+        return registry
 
     async def run(self) -> None:
         """Follow notices and poll, until cancelled."""
@@ -94,7 +105,10 @@ class Catalog:
         elif notice.kind == "config":
             await self.refresh(notice.experiment_id)
         elif notice.experiment_id in self._snapshots:
-            await self._load(notice.experiment_id)
+            if notice.kind == "segments":
+                await self._snapshots[notice.experiment_id].segments.load()
+            else:
+                await self._load(notice.experiment_id)
 
     async def _poll(self) -> None:
         while True:
@@ -115,6 +129,11 @@ class Catalog:
                 or published.posterior_version > snapshot.tables.version
             ):
                 await self._load(experiment_id)
+        registries = [snapshot.segments for snapshot in self._snapshots.values()]
+        revised = await segments.versions(self._redis, [registry.name for registry in registries])
+        for registry, version in zip(registries, revised, strict=True):
+            if version > registry.version:
+                await registry.load()
 
     async def _first_load(self, experiment_id: str) -> Snapshot:
         if self._missing.get(experiment_id, 0.0) > time.monotonic():
@@ -137,15 +156,12 @@ class Catalog:
         experiment = published.experiment
         if known is not None and known.experiment.revision > experiment.revision:
             experiment = known.experiment
-        segments = known.segments if known and known.segments.version == experiment.segmentation_version else None
-        if segments is None:
-            segments = SegmentRegistry(self._redis, experiment)
-            await segments.load()
+        registry = await self.registry(experiment.number, experiment.segmentation_version)
         unchanged = known is not None and known.experiment.revision == experiment.revision
         snapshot = Snapshot(
             experiment,
             _tables(experiment, published.posterior, known),
-            segments,
+            registry,
             {variant.number: variant for variant in experiment.variants},
             known.messages if known and unchanged else {v.number: _message(v) for v in experiment.variants},
         )

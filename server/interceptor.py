@@ -9,7 +9,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from allocator.errors import SamplitError
-from server.authentication import Authenticator
+from server.authentication import Authenticator, caller
 from server.status import as_samplit_error, grpc_code, to_status
 
 log = structlog.get_logger()
@@ -53,7 +53,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _guard(self, behaviour: _Behaviour, scope: str, method: str) -> _Behaviour:
         async def guarded(request: Any, context: _Context) -> Any:
             try:
-                await self._authenticator.authenticate(_authorization(context), scope)
+                key = await self._authenticator.authenticate(_authorization(context), scope)
+                caller.set(key.key_id)
                 return await behaviour(request, context)
             except Exception as error:
                 status = _status(error, method)

@@ -3,13 +3,16 @@
 One code path for the worker, which does it when counts changed, and for commands that add or retire variants.
 """
 
+from redis.asyncio import Redis
+
 from allocator.experiment import Experiment
 from allocator.posterior import posterior_tables
 from server.clock import Clock
 from storage.encryption import Secrets
-from storage.postgres import cohorts, counts, posteriors
+from storage.postgres import cohorts, counts, posteriors, segmentations
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
+from storage.redis import keys, segments
 from storage.redis.publications import seal_posterior
 
 
@@ -32,3 +35,9 @@ async def advance_posterior(
     ciphertext = seal_posterior(secrets, experiment.experiment_id, tables)
     await posteriors.store(connection, experiment.number, version, ciphertext, now)
     return SealedPosterior(version, ciphertext, now)
+
+
+async def publish_segments(connection: Connection, redis: Redis, experiment: Experiment) -> None:
+    """Fill the registries that Redis lacks, of every segmentation that users were answered."""
+    for version, numbers in (await segmentations.registries(connection, experiment.number)).items():
+        await segments.restore(redis, keys.segments(experiment.number, version), numbers)

@@ -4,57 +4,65 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from allocator.experiment import MAX_SEGMENTS, Experiment
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER
-from storage.redis import publications
+from storage.redis import keys, segments
+from storage.redis.segments import Segments
 
 
 class SegmentRegistry:
-    """Keys and numbers of one segmentation version of one experiment. They never change once given."""
+    """Keys and numbers of one segmentation version of one experiment. A number never changes once given."""
 
-    def __init__(self, client: Redis, experiment: Experiment) -> None:
+    def __init__(self, client: Redis, experiment_number: int, segmentation_version: int) -> None:
         """Knows "global" and "other" only, until asked."""
         self._client = client
-        self._experiment = experiment
-        self._numbers = {GLOBAL: GLOBAL_NUMBER}
+        self._name = keys.segments(experiment_number, segmentation_version)
+        self._segments = Segments()
         self._asking: dict[str, asyncio.Task[int]] = {}
         self._keys = {GLOBAL_NUMBER: GLOBAL, OTHER_NUMBER: OTHER}
-        self.version = experiment.segmentation_version
+        self._learned: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the registry in Redis."""
+        return self._name
+
+    @property
+    def version(self) -> int:
+        """How often the registry had been revised when it was read."""
+        return self._segments.version
 
     async def load(self) -> None:
-        """Learn what other processes have registered."""
-        rows = await publications.load_segments(self._client, self._experiment.number, self.version)
-        for key, number in rows.items():
-            self._learn(key, number)
+        """Learn what is registered."""
+        self._segments = await segments.load(self._client, self._name)
+        self._learned = {GLOBAL: GLOBAL_NUMBER, **self._segments.active}
+        for known in (self._segments.active, self._segments.retired):
+            self._keys.update({number: key for key, number in known.items()})
 
-    async def number(self, key: str) -> int:
-        """The number of a key. Once there are MAX_SEGMENTS of them, new keys share that of "other"."""
-        known = self._numbers.get(key)
+    async def number(self, key: str, most: int) -> int:
+        """The number of a key. Where `most` segments have one, and for retired ones, it is that of "other"."""
+        known = self._learned.get(key)
         if known is not None:
             return known
-        if len(self._numbers) > MAX_SEGMENTS:  # all of them, and "global"
+        if key in self._segments.retired or len(self._learned) > most:  # all of them, and "global"
             return OTHER_NUMBER
         asking = self._asking.get(key)
         if asking is None:
-            asking = asyncio.create_task(self._register(key))
+            asking = asyncio.create_task(self._register(key, most))
             self._asking[key] = asking
             asking.add_done_callback(lambda _: self._asking.pop(key, None))
         return await asyncio.shield(asking)
 
     async def key(self, number: int) -> str:
-        """The key of a number that some process has given."""
+        """The key of a number that some process has given; "other" if nobody knows it any more."""
         if number not in self._keys:
             await self.load()
-        return self._keys[number]
+        return self._keys.get(number, OTHER)
 
-    async def _register(self, key: str) -> int:
-        number = await publications.register_segment(self._client, self._experiment, key, MAX_SEGMENTS)
+    async def _register(self, key: str, most: int) -> int:
+        number = await segments.register(self._client, self._name, key, most)
         if number == OTHER_NUMBER:
             await self.load()
         else:
-            self._learn(key, number)
+            self._learned[key] = number
+            self._keys[number] = key
         return number
-
-    def _learn(self, key: str, number: int) -> None:
-        self._numbers[key] = number
-        self._keys[number] = key

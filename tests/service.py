@@ -8,8 +8,9 @@ from typing import Any
 
 import grpc
 import pytest
-from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
+from samplit.admin.v1 import experiment_pb2, experiment_service_pb2, segmentation_service_pb2
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1 import allocation_service_pb2
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
@@ -26,6 +27,7 @@ class Service:
     application: Application
     allocation: Any
     admin: Any
+    segmentation: Any
     settings: Settings
     key: str
 
@@ -45,8 +47,11 @@ class Service:
 
     async def call(self, method: str, **fields: Any) -> Any:
         """An admin call by its name."""
-        request = getattr(experiment_service_pb2, f"{method}Request")(**fields)
-        return await getattr(self.admin, method)(request, metadata=self.metadata)
+        of_experiments = hasattr(self.admin, method)
+        messages = experiment_service_pb2 if of_experiments else segmentation_service_pb2
+        stub = self.admin if of_experiments else self.segmentation
+        request = getattr(messages, f"{method}Request")(**fields)
+        return await getattr(stub, method)(request, metadata=self.metadata)
 
     async def running(self, **fields: Any) -> Any:
         """A started experiment with the variants control, a and b."""
@@ -83,7 +88,8 @@ async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
         grpc.aio.insecure_channel(f"127.0.0.1:{application.admin_port}") as admin,
     ):
         key = settings.api_key_file.read_text()
-        yield Service(application, AllocationServiceStub(allocation), ExperimentServiceStub(admin), settings, key)
+        stubs = AllocationServiceStub(allocation), ExperimentServiceStub(admin), SegmentationServiceStub(admin)
+        yield Service(application, *stubs, settings, key)
     await application.stop(grace=1)
 
 

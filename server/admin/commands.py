@@ -1,27 +1,21 @@
-"""The writes of the control plane: each in one transaction with its remembered answer, then published."""
+"""The writes of ExperimentService."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import replace
 from typing import Any, TypeVar
 
-import asyncpg
 from google.protobuf.message import Message
-from redis.asyncio import Redis
 
-from allocator.errors import ExperimentNotFoundError, ExperimentStateError, InvalidFieldError
+from allocator.errors import ExperimentStateError, InvalidFieldError
 from allocator.experiment import Experiment, ExperimentDraft, ExperimentState
-from server.admin.messages import check_etag, experiment_message
+from server.admin.messages import experiment_message
 from server.admin.update import apply_update
-from server.catalog import Catalog
+from server.admin.writes import Changed, Writes, locked_experiment
 from server.clock import Clock
-from server.fields import Fields, check_slug
 from server.publisher import advance_posterior
 from storage.encryption import Secrets
-from storage.postgres import experiments, maturity, requests
+from storage.postgres import experiments, maturity
 from storage.postgres.pool import Connection
-from storage.postgres.posteriors import SealedPosterior
-from storage.redis import publications
 
 _Response = TypeVar("_Response", bound=Message)
 _FROM = {
@@ -31,23 +25,13 @@ _FROM = {
 }
 
 
-@dataclass(frozen=True)
-class Changed:
-    """What a write made, to be published once it is committed."""
-
-    experiment: Experiment
-    posterior: SealedPosterior | None = None
-
-
 class ExperimentCommands:
     """Creates and changes experiments. Each method answers a message with `experiment` set."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, secrets: Secrets, catalog: Catalog, clock: Clock) -> None:
-        """`catalog` is refreshed at once, so that the caller's next call sees the change in this process."""
-        self._pool = pool
-        self._redis = redis
+    def __init__(self, writes: Writes, secrets: Secrets, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._writes = writes
         self._secrets = secrets
-        self._catalog = catalog
         self._clock = clock
 
     async def create(self, request: Any, draft: ExperimentDraft, response: type[_Response]) -> _Response:
@@ -63,7 +47,7 @@ class ExperimentCommands:
         message = request.experiment
 
         async def change(connection: Connection) -> Changed:
-            before = await self._locked(connection, message.experiment_id, message.etag)
+            before = await locked_experiment(connection, message.experiment_id, message.etag)
             after = apply_update(before, message, list(request.update_mask.paths))
             now = self._clock()
             if after.maturity_seconds != before.maturity_seconds:
@@ -80,7 +64,7 @@ class ExperimentCommands:
         """Bring the experiment into a state. Raises ExperimentStateError where it cannot go there from its own."""
 
         async def change(connection: Connection) -> Changed:
-            before = await self._locked(connection, request.experiment_id, request.etag)
+            before = await locked_experiment(connection, request.experiment_id, request.etag)
             if before.state not in _FROM[state]:
                 raise ExperimentStateError(
                     f"experiment {before.experiment_id!r} is {before.state.value}: it must be "
@@ -96,44 +80,14 @@ class ExperimentCommands:
 
         return await self._write(request, change, response)
 
-    async def _locked(self, connection: Connection, experiment_id: str, etag: str) -> Experiment:
-        check_slug("experiment_id", experiment_id)
-        experiment = await experiments.get(connection, experiment_id, lock=True)
-        if experiment is None:
-            raise ExperimentNotFoundError(experiment_id)
-        check_etag(experiment, etag)
-        return experiment
-
     async def _write(
         self, request: Any, change: Callable[[Connection], Awaitable[Changed]], response: type[_Response]
     ) -> _Response:
-        fields = Fields()
-        fields.text("request_id", request.request_id, most=64)
-        fields.check()
-        fingerprint = blake2b(
-            request.DESCRIPTOR.full_name.encode() + request.SerializeToString(deterministic=True), digest_size=16
-        ).digest()
-        async with self._pool.acquire() as connection, connection.transaction():
-            if request.request_id:
-                remembered = await requests.recall(connection, request.request_id, fingerprint)
-                if remembered is not None:
-                    return response.FromString(remembered)
+        async def answered(connection: Connection) -> tuple[Changed, _Response]:
             changed = await change(connection)
-            answer = response(experiment=experiment_message(changed.experiment))
-            if request.request_id:
-                await requests.remember(
-                    connection, request.request_id, fingerprint, answer.SerializeToString(), self._clock()
-                )
-        await self._publish(changed)
-        return answer
+            return changed, response(experiment=experiment_message(changed.experiment))
 
-    async def _publish(self, changed: Changed) -> None:
-        experiment_id = changed.experiment.experiment_id
-        await publications.publish_experiment(self._redis, changed.experiment)
-        if changed.posterior is not None:
-            posterior = changed.posterior
-            await publications.publish_posterior(self._redis, experiment_id, posterior.version, posterior.ciphertext)
-        await self._catalog.refresh(experiment_id)
+        return await self._writes(request, answered, response)
 
 
 def _winner(experiment: Experiment, winner_variant_id: str) -> str:

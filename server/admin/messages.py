@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from samplit.admin.v1 import experiment_pb2 as pb
 
 from allocator.errors import StaleEtagError
-from allocator.experiment import Experiment
+from allocator.experiment import Experiment, SegmentationConfig
 
 
 def experiment_message(experiment: Experiment) -> pb.Experiment:
@@ -21,12 +21,7 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         state=pb.ExperimentState.Value(f"EXPERIMENT_STATE_{experiment.state.value}"),
         control_variant_id=experiment.control_variant_id,
         primary_metric=experiment.primary_metric,
-        segmentation=pb.SegmentationConfig(
-            mode=pb.SegmentationMode.Value(f"SEGMENTATION_MODE_{experiment.segmentation.mode.value}"),
-            segment_by=experiment.segmentation.segment_by,
-            min_samples_per_segment=experiment.segmentation.min_samples_per_segment,
-            auto_activation_threshold=1000,
-        ),
+        segmentation=segmentation_config_message(experiment.segmentation),
         holdout_share=experiment.holdout_share,
         baseline_share=experiment.baseline_share,
         time_zone=experiment.time_zone,
@@ -43,6 +38,17 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         added = message.variants.add(variant_id=variant.variant_id, name=variant.name, retired=variant.retired)
         ParseDict(variant.content, added.content)
     return message
+
+
+def segmentation_config_message(segmentation: SegmentationConfig) -> pb.SegmentationConfig:
+    """The segmentation as callers see it."""
+    return pb.SegmentationConfig(
+        mode=pb.SegmentationMode.Value(f"SEGMENTATION_MODE_{segmentation.mode.value}"),
+        segment_by=segmentation.segment_by,
+        min_samples_per_segment=segmentation.min_samples_per_segment,
+        max_segments=segmentation.max_segments,
+        auto_activation_threshold=1000,
+    )
 
 
 def etag(experiment: Experiment) -> str:

@@ -15,7 +15,7 @@ from allocator.posterior import PosteriorTables
 from allocator.segments import GLOBAL_NUMBER, display_name
 from server.admin.messages import timestamp
 from server.catalog import Catalog
-from storage.postgres import counts, experiments, posteriors
+from storage.postgres import counts, experiments, posteriors, traffic
 from storage.postgres.counts import SegmentCount
 from storage.postgres.estimates import SummedLog, summed_log
 
@@ -35,12 +35,14 @@ async def experiment_results(
         version, control = experiment.segmentation_version, experiment.control.number
         rows = await counts.segment_counts(connection, experiment.number, version, now)
         posterior = await posteriors.load(connection, experiment.number)
+        bots = await traffic.bot_requests(connection, experiment.number)
         log = await summed_log(connection, experiment.number, version, control, now) if full else None
     tables = (await catalog.get(experiment.experiment_id)).tables
     response = pb.GetExperimentResultsResponse(
         segments=sorted(_segments(experiment, rows), key=lambda s: (-s.allocations, s.segment_key)),
         totals=_variants(experiment, rows),
         posterior_version=tables.version,
+        bot_requests=bots,
         published_at=timestamp(posterior.published_at) if posterior and tables.version else None,
     )
     if log is not None:

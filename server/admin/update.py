@@ -41,7 +41,8 @@ def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str
     fixed = [path for path in paths if path not in _ALWAYS]
     if fixed and experiment.state is not ExperimentState.DRAFT:
         raise ExperimentStateError(
-            f"experiment {experiment.experiment_id!r} has started: {', '.join(fixed)} can change in DRAFT only",
+            f"experiment {experiment.experiment_id!r} has started: {', '.join(fixed)} can change in DRAFT only "
+            "(segmentation by UpdateSegmentationConfig)",
             experiment_id=experiment.experiment_id,
             state=experiment.state.value,
         )

@@ -13,18 +13,20 @@ from samplit.admin.v1 import experiment_pb2 as pb
 from allocator.errors import InvalidFieldError, NotBuiltError
 from allocator.experiment import (
     DEFAULT_BASELINE_SHARE,
+    DEFAULT_MAX_SEGMENTS,
     DEFAULT_MIN_SAMPLES,
     ExperimentDraft,
     SegmentationConfig,
     SegmentationMode,
     Variant,
 )
-from allocator.segments import check_segment_by
+from allocator.segments import check_dimensions
 from server.fields import LEAST_MATURITY, MOST_MATURITY, Fields
 
 _MOST_VARIANTS = 100
 _MOST_CONTENT = 16 * 1024
 _MOST_MIN_SAMPLES = 1_000_000
+_MOST_SEGMENTS = 1_000
 _MOST_SHARE = 0.5
 _AUTO_ACTIVATION_THRESHOLD = 1_000
 _LATER = "comes with a later release"
@@ -62,9 +64,10 @@ def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
     return draft
 
 
-def segmentation_config(message: pb.SegmentationConfig, fields: Fields) -> SegmentationConfig:
+def segmentation_config(
+    message: pb.SegmentationConfig, fields: Fields, path: str = "experiment.segmentation"
+) -> SegmentationConfig:
     """The checked segmentation. Raises NotBuiltError for what this release cannot do."""
-    path = "experiment.segmentation"
     if message.mode == pb.SEGMENTATION_MODE_AUTO:
         raise NotBuiltError(f"{path}.mode", f"AUTO {_LATER}; use DISABLED or MANUAL")
     if message.auto_activation:
@@ -79,7 +82,7 @@ def segmentation_config(message: pb.SegmentationConfig, fields: Fields) -> Segme
     if message.mode == pb.SEGMENTATION_MODE_MANUAL:
         mode = SegmentationMode.MANUAL
         try:
-            check_segment_by(message.segment_by, f"{path}.segment_by")
+            check_dimensions(message.segment_by, f"{path}.segment_by")
         except InvalidFieldError as error:
             fields.violations.extend(error.violations)
     elif message.mode not in (pb.SEGMENTATION_MODE_UNSPECIFIED, pb.SEGMENTATION_MODE_DISABLED):
@@ -89,7 +92,10 @@ def segmentation_config(message: pb.SegmentationConfig, fields: Fields) -> Segme
     least = message.min_samples_per_segment if message.HasField("min_samples_per_segment") else DEFAULT_MIN_SAMPLES
     if least > _MOST_MIN_SAMPLES:
         fields.wrong(f"{path}.min_samples_per_segment", f"must be at most {_MOST_MIN_SAMPLES}")
-    return SegmentationConfig(mode, tuple(message.segment_by), least)
+    most = message.max_segments if message.HasField("max_segments") else DEFAULT_MAX_SEGMENTS
+    if not 1 <= most <= _MOST_SEGMENTS:
+        fields.wrong(f"{path}.max_segments", f"must be 1 to {_MOST_SEGMENTS}")
+    return SegmentationConfig(mode, tuple(message.segment_by), least, most)
 
 
 def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Variant, ...]:

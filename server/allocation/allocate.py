@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from zoneinfo import ZoneInfo
 
-from allocator.context import Context, Web, extract
+from allocator.context import Context, Email, Funnel, Push, Web, extract
 from allocator.decision import Decision, decide
 from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFieldError
 from allocator.experiment import Experiment, ExperimentState, Reason, Variant
 from allocator.hashing import assignment_id, user_key
 from allocator.segments import OTHER, OTHER_NUMBER, segment_key
+from server.allocation.bots import BotCounter
 from server.catalog import Catalog, Snapshot
 from storage.events import AssignmentEvent
 from storage.redis.sticky import Lookup, StickyRecord, StreamFull
@@ -26,7 +28,7 @@ class AllocationRequest:
 
     experiment_id: str
     user_identifier: str
-    web: Web | None
+    channel: Web | Email | Funnel | Push | None
     attributes: Mapping[str, str]
     at: datetime
     force_variant_id: str
@@ -66,9 +68,10 @@ class Pending:
 class Allocate:
     """Decides by the catalog's snapshots. `identity` keys the hashes of users."""
 
-    def __init__(self, catalog: Catalog, identity: bytes) -> None:
+    def __init__(self, catalog: Catalog, identity: bytes, bots: BotCounter) -> None:
         """Holds no state of its own."""
         self._catalog = catalog
+        self._bots = bots
         self._identity = identity
 
     async def prepare(self, request: AllocationRequest) -> Allocation | Pending:
@@ -79,7 +82,7 @@ class Allocate:
         """
         snapshot = await self._catalog.get(request.experiment_id)
         experiment = snapshot.experiment
-        context = extract(request.web, request.attributes)
+        context = extract(request.channel, request.attributes, request.at, experiment.time_zone)
         key = segment_key(experiment.segmentation.segment_by, context.dimensions)
         if request.force_variant_id:
             forced = experiment.variant(request.force_variant_id)
@@ -93,6 +96,7 @@ class Allocate:
                 state=experiment.state.value,
             )
         if context.is_bot:
+            self._bots.count(experiment.number, request.at.astimezone(ZoneInfo(experiment.time_zone)).date())
             return _unrecorded(snapshot, experiment.control, key, Reason.BOT)
         if experiment.state is ExperimentState.COMPLETED:
             winner = experiment.variant(experiment.winner_variant_id) or experiment.control
@@ -100,7 +104,7 @@ class Allocate:
         user = user_key(self._identity, request.user_identifier)
         if experiment.state is ExperimentState.PAUSED:
             return Pending(snapshot, user, key, Lookup(experiment.number, user, None))
-        segment = await snapshot.segments.number(key)
+        segment = await snapshot.segments.number(key, experiment.segmentation.max_segments)
         key = OTHER if segment == OTHER_NUMBER else key
         decision = decide(experiment, snapshot.tables, user, segment)
         event = _event(snapshot, user, segment, key, decision, context, request.at)
@@ -133,10 +137,11 @@ class Allocate:
             await self._catalog.refresh(snapshot.experiment.experiment_id)
             snapshot = await self._catalog.get(snapshot.experiment.experiment_id)
         variant = snapshot.variants[record.variant]
+        registry = await self._catalog.registry(snapshot.experiment.number, record.segmentation_version)
         return Allocation(
             snapshot,
             snapshot.experiment.control if variant.retired else variant,
-            await snapshot.segments.key(record.segment),
+            await registry.key(record.segment),
             Reason.VARIANT_RETIRED if variant.retired else record.reason,
             AssignmentState.EXISTING,
             self._assignment_id(pending),

@@ -5,26 +5,22 @@ import re
 from datetime import datetime
 
 from samplit.allocation.v1 import allocation_service_pb2 as pb
-from samplit.allocation.v1 import context_pb2
 
-from allocator.context import Web
-from allocator.errors import NotBuiltError
+from allocator.context import Email, Funnel, Push, Web
 from allocator.segments import display_name
 from server.allocation.allocate import Allocation, AllocationRequest
 from server.allocation.convert import ConversionRequest, ConversionResult
 from server.fields import Fields
 
+CHANNELS: dict[str, type[Web | Email | Funnel | Push]] = {"web": Web, "email": Email, "funnel": Funnel, "push": Push}
 _MOST_IDENTIFIER = 256
 _MOST_EVENT_ID = 128
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> AllocationRequest:
-    """The checked request. Raises InvalidFieldError naming every field at fault, NotBuiltError for other channels."""
+    """The checked request. Raises InvalidFieldError naming every field at fault."""
     fields = Fields()
-    channel = message.WhichOneof("context")
-    if channel not in (None, "web"):
-        raise NotBuiltError(str(channel), "this channel comes with a later release; use web or attributes")
     fields.slug("experiment_id", message.experiment_id)
     fields.text("user_identifier", message.user_identifier, least=1, most=_MOST_IDENTIFIER)
     if message.force_variant_id:
@@ -34,7 +30,7 @@ def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> Alloca
     return AllocationRequest(
         experiment_id=message.experiment_id,
         user_identifier=message.user_identifier,
-        web=_web(message.web) if channel == "web" else None,
+        channel=_channel(message),
         attributes=message.attributes,
         at=at,
         force_variant_id=message.force_variant_id,
@@ -99,13 +95,10 @@ def conversion_results(results: list[ConversionResult]) -> list[pb.RecordConvers
     ]
 
 
-def _web(message: context_pb2.WebContext) -> Web:
-    return Web(
-        utm_source=message.utm_source,
-        utm_medium=message.utm_medium,
-        utm_campaign=message.utm_campaign,
-        user_agent=message.user_agent,
-        device=message.device,
-        country_code=message.country_code,
-        language=message.language,
-    )
+def _channel(request: pb.AllocateUserRequest) -> Web | Email | Funnel | Push | None:
+    """The fields that are set, under their own names."""
+    name = request.WhichOneof("context")
+    if name is None:
+        return None
+    fields = {field.name: value for field, value in getattr(request, name).ListFields()}
+    return CHANNELS[name](**fields)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from server.cli import experiments, operations, replay, results
+from server.cli import experiments, operations, replay, results, segmentation
 from server.cli.errors import CommandError
 
 app = typer.Typer(
@@ -16,6 +16,9 @@ app = typer.Typer(
 operations.register(app)
 app.add_typer(experiments.app, name="experiments")
 app.command("results")(results.show_results)
+app.add_typer(segmentation.app, name="segmentation")
+app.command("segments")(segmentation.list_segments)
+app.command("audience")(segmentation.show_audience)
 app.command("replay")(replay.replay_log)
 
 

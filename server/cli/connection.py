@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 from pydantic import ValidationError
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
 from server.cli.bearer import BearerKey
@@ -80,6 +81,13 @@ def experiment_service(address: str | None, data_dir: Path | None) -> Iterator[E
     """The control plane. Errors of calls inside leave as CommandError."""
     with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
         yield ExperimentServiceStub(channel)
+
+
+@contextmanager
+def segmentation_service(address: str | None, data_dir: Path | None) -> Iterator[SegmentationServiceStub]:
+    """Segments, on the control plane. Errors of calls inside leave as CommandError."""
+    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
+        yield SegmentationServiceStub(channel)
 
 
 @contextmanager

@@ -90,6 +90,8 @@ def conclusions(answer: "GetExperimentResultsResponse") -> list[str]:
     lines = [_lift("Adaptive over control for everyone", answer, "adaptive_lift")]
     if any(segment.segment_key != "global" for segment in answer.segments):
         lines.append(_lift("Segmented over unsegmented", answer, "segmentation_lift"))
+    if answer.bot_requests:
+        lines.append(f"Bots asked {answer.bot_requests:,} times; they are in none of the counts.")
     if answer.HasField("sample_ratio_p_value") and answer.sample_ratio_p_value < _DISTRUST:
         lines.append(
             f"Variants were not drawn as often as they should have been (p = {answer.sample_ratio_p_value:.1g}): "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from google.protobuf import json_format
 from google.rpc import code_pb2, status_pb2
 from samplit.admin.v1 import experiment_service_pb2 as admin
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
@@ -96,7 +97,7 @@ class ReplayClient:
             attributes=_known(self._columns.attributes, values),
         )
         if self._columns.web:
-            request.web.CopyFrom(WebContext(**_known(self._columns.web, values)))
+            request.web.CopyFrom(json_format.ParseDict(_known(self._columns.web, values), WebContext()))
         return request
 
     def _choices(self, request: allocation.AllocateUsersRequest) -> list[Choice]:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
-_Z = NormalDist().inv_cdf(0.975)
+from allocator.estimates import proportion
+
+_LEVEL = 0.95
+_Z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
 
 
 @dataclass(frozen=True)
@@ -18,15 +21,8 @@ class Estimate:
 
 
 def wilson(successes: int, trials: int) -> Estimate:
-    """The score interval of a proportion; `trials` must be at least 1.
-
-    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927).
-    """
-    rate = successes / trials
-    shrink = 1 + _Z**2 / trials
-    centre = (rate + _Z**2 / (2 * trials)) / shrink
-    half = _Z / shrink * sqrt(rate * (1 - rate) / trials + _Z**2 / (4 * trials**2))
-    return Estimate(rate, max(0.0, centre - half), min(1.0, centre + half))
+    """Wilson's interval of a proportion; `trials` must be at least 1."""
+    return Estimate(successes / trials, *proportion.wilson(successes, trials, _LEVEL))
 
 
 def mean_of_arms(arms: Sequence[tuple[int, int]]) -> Estimate:

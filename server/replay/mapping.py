@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from google.protobuf.descriptor import FieldDescriptor
 from samplit.allocation.v1.context_pb2 import WebContext
 
 from server.replay.errors import ReplayError
@@ -17,9 +18,10 @@ def parse_attributes(text: str) -> dict[str, str]:
 
 
 def parse_web(texts: Iterable[str]) -> dict[str, str]:
-    """Columns by field of WebContext from texts such as "utm_source=src"."""
+    """Columns by text field of WebContext from texts such as "utm_source=src"."""
     web: dict[str, str] = {}
-    fields = WebContext.DESCRIPTOR.fields_by_name
+    texts_only = (FieldDescriptor.TYPE_STRING, False)
+    fields = [f.name for f in WebContext.DESCRIPTOR.fields if (f.type, f.is_repeated) == texts_only]
     for text in texts:
         field, _, column = (piece.strip() for piece in text.partition("="))
         if field not in fields or not column:

@@ -1,7 +1,6 @@
 """Composes one server process: stores, catalog, use cases, servicers, gRPC servers for both planes."""
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
@@ -10,13 +9,23 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
-from samplit.admin.v1 import experiment_service_pb2, experiment_service_pb2_grpc
+from samplit.admin.v1 import (
+    experiment_service_pb2,
+    experiment_service_pb2_grpc,
+    segmentation_service_pb2,
+    segmentation_service_pb2_grpc,
+)
 from samplit.allocation.v1 import allocation_service_pb2, allocation_service_pb2_grpc
 
+from allocator.context import load_tables
 from allocator.kernels import warm_up
 from server.admin.commands import ExperimentCommands
+from server.admin.segmentation import SegmentationCommands
+from server.admin.segmentation_servicer import SegmentationServicer
 from server.admin.servicer import ExperimentServicer
+from server.admin.writes import Writes
 from server.allocation.allocate import Allocate
+from server.allocation.bots import BotCounter
 from server.allocation.convert import Convert
 from server.allocation.servicer import AllocationServicer
 from server.authentication import Authenticator
@@ -33,7 +42,8 @@ from storage.redis.client import create_client, prepare
 _POOL_SIZE = 8
 _ALLOCATION = allocation_service_pb2.DESCRIPTOR.services_by_name["AllocationService"].full_name
 _EXPERIMENTS = experiment_service_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
-_SCOPES = {_ALLOCATION: "allocate", _EXPERIMENTS: "admin"}
+_SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+_SCOPES = {_ALLOCATION: "allocate", _EXPERIMENTS: "admin", _SEGMENTATION: "admin"}
 _OPTIONS = [
     ("grpc.so_reuseport", 1),
     # SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
@@ -53,6 +63,7 @@ class Application:
         secrets = load_secrets(settings.secrets_directory)
         self._authenticator = Authenticator(redis)
         self._catalog = Catalog(redis, secrets, self._authenticator, settings.poll_interval)
+        self._bots = BotCounter(redis)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
         gate = Gate(self._authenticator, _SCOPES)
         self._allocation = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
@@ -60,12 +71,16 @@ class Application:
         allocation_service_pb2_grpc.add_AllocationServiceServicer_to_server(
             self._allocation_servicer(secrets.identity, clock), self._allocation
         )
-        commands = ExperimentCommands(pool, redis, secrets, self._catalog, clock)
+        writes = Writes(pool, redis, self._catalog, clock)
+        commands = ExperimentCommands(writes, secrets, clock)
         experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
             ExperimentServicer(pool, commands, self._catalog, clock), self._admin
         )
-        self.port = self._listen(self._allocation, _ALLOCATION, settings, settings.port)
-        self.admin_port = self._listen(self._admin, _EXPERIMENTS, settings, settings.admin_port)
+        segmentation_service_pb2_grpc.add_SegmentationServiceServicer_to_server(
+            SegmentationServicer(pool, SegmentationCommands(writes, clock), self._catalog, clock), self._admin
+        )
+        self.port = self._listen(self._allocation, (_ALLOCATION,), settings, settings.port)
+        self.admin_port = self._listen(self._admin, (_EXPERIMENTS, _SEGMENTATION), settings, settings.admin_port)
 
     @classmethod
     async def start(cls, settings: Settings, clock: Clock) -> Self:
@@ -74,39 +89,48 @@ class Application:
         Raises StoreUnavailableError, SecretsUnusableError, or RuntimeError if a port cannot be had.
         """
         warm_up()
+        load_tables()
         dsn, url = settings.stores
         redis = create_client(url)
         await prepare(redis)
         application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
         await application._authenticator.reload()
         await application._catalog.load_index()
-        application._following = asyncio.create_task(application._catalog.run())
+        application._background = [
+            asyncio.create_task(application._catalog.run()),
+            asyncio.create_task(application._bots.run()),
+        ]
         await application._allocation.start()
         await application._admin.start()
         await application._say(health_pb2.HealthCheckResponse.SERVING)
         return application
 
-    _following: asyncio.Task[None]
+    _background: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and let go of everything."""
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.gather(self._allocation.stop(grace), self._admin.stop(grace))
-        self._following.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._following
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.flush()
         await self._redis.aclose()
         await close_pool(self._pool)
+
+    async def flush(self) -> None:
+        """Pass on what is counted in memory."""
+        await self._bots.flush()
 
     def _allocation_servicer(self, identity: bytes, clock: Clock) -> AllocationServicer:
         allocations = Coalescer(partial(sticky.allocate, self._redis))
         conversions = Coalescer(partial(sticky.convert, self._redis))
         convert = Convert(self._catalog, identity, SHARDS, conversions)
-        return AllocationServicer(Allocate(self._catalog, identity), convert, allocations, SHARDS, clock)
+        return AllocationServicer(Allocate(self._catalog, identity, self._bots), convert, allocations, SHARDS, clock)
 
-    def _listen(self, server: Any, service: str, settings: Settings, port: int) -> int:
+    def _listen(self, server: Any, services: tuple[str, ...], settings: Settings, port: int) -> int:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         address = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
         if settings.tls_certificate_file and settings.tls_private_key_file:
@@ -117,5 +141,5 @@ class Application:
         return bound
 
     async def _say(self, status: Any) -> None:
-        for service in ("", _ALLOCATION, _EXPERIMENTS):
+        for service in ("", *_SCOPES):
             await self._health.set(service, status)

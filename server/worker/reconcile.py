@@ -9,10 +9,11 @@ import structlog
 from redis.asyncio import Redis
 
 from server.clock import Clock
+from server.publisher import publish_segments
 from storage.postgres import api_keys as stored_keys
-from storage.postgres import counts, experiments, posteriors, requests
+from storage.postgres import counts, experiments, posteriors, requests, traffic
 from storage.postgres.experiments import Progress
-from storage.redis import api_keys, client, publications
+from storage.redis import api_keys, bots, client, publications
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 5.0
@@ -51,6 +52,7 @@ class Reconciler:
             for start in range(0, len(progress), _CHUNK):
                 await self._publish_missing(connection, progress[start : start + _CHUNK])
             self._changed(await counts.unpublished(connection))
+            await traffic.add_bot_requests(connection, await bots.take(self._redis))
             await requests.forget(connection, self._clock() - _REMEMBER_REQUESTS)
 
     async def _publish_missing(self, connection: asyncpg.pool.PoolConnectionProxy, progress: list[Progress]) -> None:
@@ -61,6 +63,7 @@ class Reconciler:
             experiment = await experiments.get(connection, row.experiment_id)
             if experiment is None:
                 continue
+            await publish_segments(connection, self._redis, experiment)
             posterior = await posteriors.load(connection, experiment.number)
             if posterior is not None:
                 await publications.publish_posterior(

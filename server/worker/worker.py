@@ -5,10 +5,12 @@ import asyncio
 from allocator.kernels import warm_up
 from server.clock import Clock
 from server.settings import SHARDS, Settings
+from server.worker.admit import Admission
 from server.worker.drain import Drain
 from server.worker.mature import MaturityFinder
 from server.worker.publish import Publisher
 from server.worker.reconcile import Reconciler
+from server.worker.resegment import Resegmenter
 from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
 from storage.redis.client import create_client, prepare
@@ -34,6 +36,8 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         async with asyncio.TaskGroup() as group:
             group.create_task(publisher.run())
             group.create_task(reconciler.run())
+            group.create_task(Resegmenter(pool, redis, secrets, clock).run())
+            group.create_task(Admission(pool, redis, clock).run())
             group.create_task(MaturityFinder(pool, clock, publisher.changed).run())
             for shard in range(SHARDS):
                 drain = Drain(dsn, redis, shard, batch=settings.drain_batch, counted=publisher.changed)

@@ -47,10 +47,11 @@ _DELAYS = """
 _RECOUNT_COUNTS = """
     INSERT INTO cohort_counts
         (experiment_no, segmentation_version, cohort, segment_no, variant_no, day, trials, successes)
-    SELECT experiment_no, segmentation_version, cohort_of(assigned_at, maturity_seconds), segment_no, variant_no, day,
-        count(*), count(*) FILTER (WHERE is_success(assigned_at, converted_at, maturity_seconds))
-    FROM assignments JOIN experiments USING (experiment_no)
-    WHERE experiment_no = $1 AND maturity_seconds > 0
+    SELECT experiment_no, v.segmentation_version, cohort_of(assigned_at, maturity_seconds),
+        (cells ->> v.segmentation_version::text)::int, variant_no, day, count(*),
+        count(*) FILTER (WHERE is_success(assigned_at, converted_at, maturity_seconds))
+    FROM assignments JOIN experiments USING (experiment_no) JOIN counted_segmentations v USING (experiment_no)
+    WHERE cells ? v.segmentation_version::text AND experiment_no = $1 AND maturity_seconds > 0
         AND cohort_of(assigned_at, maturity_seconds) >= cohort_of($2, maturity_seconds) - $3
     GROUP BY 1, 2, 3, 4, 5, 6
 """

@@ -5,23 +5,24 @@ counted row keeps the posterior version that first knows it: the next one, since
 FOR UPDATE and counting takes it FOR SHARE.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import asyncpg
 
 from allocator.experiment import Group, Reason
 from storage.events import AssignmentEvent, ConversionEvent, Event
-from storage.postgres import cohorts, counts
+from storage.postgres.credit import Counting, credit
 from storage.postgres.pool import Connection, columns
 
-_Cell = tuple[int, int, int, int, date]  # experiment, segmentation version, segment, variant, day
-
-_LOCK_EXPERIMENTS = """
-    SELECT experiment_no, posterior_version + 1 AS pending_version, time_zone, primary_metric
-    FROM experiments WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE
+# Reading comes after locking, in a statement of its own: one statement would see what was there before it waited.
+_LOCK_EXPERIMENTS = "SELECT FROM experiments WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE"
+_READ_EXPERIMENTS = """
+    SELECT experiment_no, posterior_version + 1 AS pending_version, time_zone, primary_metric,
+        ARRAY(SELECT segmentation_version FROM counted_segmentations c WHERE c.experiment_no = e.experiment_no)
+            AS versions
+    FROM experiments e WHERE experiment_no = ANY($1::int[])
 """
 _INSERT_SEGMENTS = """
     INSERT INTO experiment_segments (experiment_no, segmentation_version, segment_no, segment_key)
@@ -30,12 +31,23 @@ _INSERT_SEGMENTS = """
 _INSERT_ASSIGNMENTS = """
     INSERT INTO assignments (experiment_no, user_key, variant_no, segmentation_version, segment_no, reason,
         allocation_group, posterior_version, revision, propensity, marginal_propensity, q_segment, q_global, context,
-        assigned_at, day, counted_version)
-    SELECT * FROM unnest($1::int[], $2::bytea[], $3::smallint[], $4::int[], $5::int[], $6::allocation_reason[],
-        $7::allocation_group[], $8::bigint[], $9::bigint[], $10::float8[], $11::float8[], $12::float8[],
-        $13::float8[], $14::jsonb[], $15::timestamptz[], $16::date[], $17::bigint[])
+        assigned_at, day, counted_version, cells)
+    SELECT a.*, jsonb_build_object(serving.segmentation_version, CASE
+            WHEN serving.segmentation_version = a.segmentation_version THEN a.segment_no
+            ELSE segment_of(a.experiment_no, serving.segmentation_version, a.context, serving.segment_by)
+        END) || CASE WHEN next.segmentation_version IS NULL THEN '{}' ELSE jsonb_build_object(next.segmentation_version,
+            segment_of(a.experiment_no, next.segmentation_version, a.context, next.segment_by))
+        END
+    FROM unnest($1::int[], $2::bytea[], $3::smallint[], $4::int[], $5::int[], $6::allocation_reason[],
+            $7::allocation_group[], $8::bigint[], $9::bigint[], $10::float8[], $11::float8[], $12::float8[],
+            $13::float8[], $14::jsonb[], $15::timestamptz[], $16::date[], $17::bigint[])
+        AS a (experiment_no, user_key, variant_no, segmentation_version, segment_no, reason, allocation_group,
+            posterior_version, revision, propensity, marginal_propensity, q_segment, q_global, context, assigned_at,
+            day, counted_version)
+        JOIN experiment_segmentation_config serving USING (experiment_no)
+        LEFT JOIN pending_segmentations next ON next.experiment_no = a.experiment_no AND next.labelled_to IS NOT NULL
     ON CONFLICT DO NOTHING
-    RETURNING experiment_no, segmentation_version, segment_no, variant_no, day, assigned_at, converted_at
+    RETURNING experiment_no, cells, variant_no, day, assigned_at, converted_at
 """
 _INSERT_CONVERSIONS = """
     INSERT INTO conversions (experiment_no, user_key, metric, event_id, value, currency, occurred_at)
@@ -51,8 +63,8 @@ _CREDIT = """
     WHERE a.experiment_no = c.experiment_no AND a.user_key = c.user_key
         AND (a.converted_at IS NULL OR NOT is_success(a.assigned_at, a.converted_at, e.maturity_seconds)
             AND is_success(a.assigned_at, c.occurred_at, e.maturity_seconds))
-    RETURNING a.experiment_no, a.segmentation_version, a.segment_no, a.variant_no, a.day, a.assigned_at,
-        a.converted_at, is_success(a.assigned_at, a.converted_at, e.maturity_seconds) AS success
+    RETURNING a.experiment_no, a.cells, a.variant_no, a.day, a.assigned_at, a.converted_at,
+        is_success(a.assigned_at, a.converted_at, e.maturity_seconds) AS success
 """
 
 
@@ -63,20 +75,18 @@ async def write(connection: Connection, events: Sequence[Event]) -> set[int]:
         asyncpg.DataError, asyncpg.IntegrityConstraintViolationError: one of the events cannot be stored; none is.
     """
     async with connection.transaction():
-        rows = await connection.fetch(_LOCK_EXPERIMENTS, sorted({event.experiment for event in events}))
-        experiments = {row["experiment_no"]: row for row in rows}
+        numbers = sorted({event.experiment for event in events})
+        await connection.execute(_LOCK_EXPERIMENTS, numbers)
+        experiments = {row["experiment_no"]: row for row in await connection.fetch(_READ_EXPERIMENTS, numbers)}
         unknown = next((event.experiment for event in events if event.experiment not in experiments), None)
         if unknown is not None:
             raise asyncpg.ForeignKeyViolationError(f"there is no experiment number {unknown}")
         trials = await _assign(connection, [e for e in events if isinstance(e, AssignmentEvent)], experiments)
         successes = await _convert(connection, [e for e in events if isinstance(e, ConversionEvent)], experiments)
-        assigned, converted = _by_cell(trials), _by_cell(successes)
-        cells = assigned | converted
-        await counts.add(
-            connection, [(*cell, assigned[cell], converted[cell], _pending(experiments, cell)) for cell in cells]
-        )
-        await cohorts.add(connection, columns(trials, 7), columns(successes, 7))
-    return {cell[0] for cell in cells}
+        counting = {
+            number: Counting(tuple(row["versions"]), row["pending_version"]) for number, row in experiments.items()
+        }
+        return await credit(connection, trials, successes, counting)
 
 
 async def _assign(
@@ -145,9 +155,3 @@ async def _convert(
 def _pending(experiments: dict[int, asyncpg.Record], cell: Sequence[object]) -> int:
     version: int = experiments[cell[0]]["pending_version"]  # type: ignore[index]
     return version
-
-
-def _by_cell(rows: Iterable[asyncpg.Record]) -> Counter[_Cell]:
-    return Counter(
-        (r["experiment_no"], r["segmentation_version"], r["segment_no"], r["variant_no"], r["day"]) for r in rows
-    )

@@ -15,10 +15,10 @@ _DAY_SECONDS = 86_400.0
 _SPAN = """
     SELECT extract(epoch FROM min(assigned_at))::float8 AS first, extract(epoch FROM max(assigned_at))::float8 AS last
     FROM assignments JOIN experiments USING (experiment_no)
-    WHERE experiment_no = $1 AND segmentation_version = $2 AND assigned_at < mature_before($3, maturity_seconds)
+    WHERE experiment_no = $1 AND cells ? $2 AND assigned_at < mature_before($3, maturity_seconds)
 """
 _SUMS = """
-    SELECT period, segment_no, variant_no, count(*) AS trials, count(*) FILTER (WHERE won) AS successes,
+    SELECT period, cell AS segment_no, variant_no, count(*) AS trials, count(*) FILTER (WHERE won) AS successes,
         min(least(q_segment, q_global)) AS lowest,
         sum(i) AS i_total, coalesce(sum(i) FILTER (WHERE won), 0) AS i_won,
         sum(i * i) AS i_squares, coalesce(sum(i * i) FILTER (WHERE won), 0) AS i_squares_won,
@@ -27,14 +27,15 @@ _SUMS = """
         sum(a) AS a_total, coalesce(sum(a) FILTER (WHERE won), 0) AS a_won,
         sum(a * a) AS a_squares, coalesce(sum(a * a) FILTER (WHERE won), 0) AS a_squares_won
     FROM (
-        SELECT *, floor((extract(epoch FROM assigned_at)::float8 - $4) / $5)::int AS period,
+        SELECT *, (cells ->> $2)::int AS cell,
+            floor((extract(epoch FROM assigned_at)::float8 - $4) / $5)::int AS period,
             is_success(assigned_at, converted_at, maturity_seconds) AS won, 1 / marginal_propensity AS i,
             (q_segment - q_global) / marginal_propensity AS s,
             (q_segment - (variant_no = $3)::int) / marginal_propensity AS a
         FROM assignments JOIN experiments USING (experiment_no)
-        WHERE experiment_no = $1 AND segmentation_version = $2 AND assigned_at < mature_before($6, maturity_seconds)
+        WHERE experiment_no = $1 AND cells ? $2 AND assigned_at < mature_before($6, maturity_seconds)
     ) weighted
-    GROUP BY period, segment_no, variant_no
+    GROUP BY period, cell, variant_no
 """
 _LIVES = """
     SELECT variant_no, added_at <= e.started_at AS from_start, extract(epoch FROM added_at)::float8 AS added,
@@ -55,11 +56,12 @@ async def summed_log(
     connection: Connection, experiment_number: int, segmentation_version: int, control: int, now: datetime
 ) -> SummedLog | None:
     """What estimates need of one segmentation's log; None before any user is mature. `control` is a variant number."""
-    span = await connection.fetchrow(_SPAN, experiment_number, segmentation_version, now)
+    version = str(segmentation_version)
+    span = await connection.fetchrow(_SPAN, experiment_number, version, now)
     if span is None or span["first"] is None:
         return None
     first, width = span["first"], period_seconds(span["last"] - span["first"])
-    rows = await connection.fetch(_SUMS, experiment_number, segmentation_version, control, first, width, now)
+    rows = await connection.fetch(_SUMS, experiment_number, version, control, first, width, now)
     lives = await connection.fetch(_LIVES, experiment_number)
     periods = sorted({row["period"] for row in rows})
     segments = sorted({row["segment_no"] for row in rows})

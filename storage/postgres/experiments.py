@@ -21,6 +21,7 @@ from storage.postgres.pool import Connection
 
 _COLUMNS = """
     SELECT e.*, c.segmentation_version, c.mode, c.segment_by, c.min_samples_per_segment,
+        c.max_segments,
         (SELECT jsonb_agg(jsonb_build_object('number', v.variant_no, 'variant_id', v.variant_id, 'name', v.name,
                                              'content', v.content, 'retired', v.retired_at IS NOT NULL,
                                              'added_later', coalesce(v.added_at > e.started_at, false))
@@ -29,7 +30,7 @@ _COLUMNS = """
     FROM experiments e JOIN experiment_segmentation_config c USING (experiment_no)
 """
 _GET = _COLUMNS + " WHERE e.experiment_id = $1"
-_GET_FOR_UPDATE = _GET + " FOR UPDATE OF e"
+_LOCK = "SELECT FROM experiments WHERE experiment_id = $1 FOR UPDATE"
 _LIST = _COLUMNS + (
     " WHERE ($1::experiment_state IS NULL OR e.state = $1) AND ($2::int IS NULL OR e.experiment_no < $2)"
     " ORDER BY e.experiment_no DESC LIMIT $3"
@@ -81,13 +82,15 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
         raise ExperimentExistsError(draft.experiment_id) from error
     await connection.execute(
         """
-        INSERT INTO experiment_segmentation_config (experiment_no, mode, segment_by, min_samples_per_segment)
-        VALUES ($1, $2, $3, $4)
+        INSERT INTO experiment_segmentation_config (experiment_no, mode, segment_by, min_samples_per_segment,
+            max_segments)
+        VALUES ($1, $2, $3, $4, $5)
         """,
         number,
         draft.segmentation.mode.value,
         draft.segmentation.segment_by,
         draft.segmentation.min_samples_per_segment,
+        draft.segmentation.max_segments,
     )
     await _write_variants(connection, number, draft.variants, now)
     return cast("Experiment", await get(connection, draft.experiment_id))
@@ -95,7 +98,9 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
 
 async def get(connection: Connection, experiment_id: str, *, lock: bool = False) -> Experiment | None:
     """One experiment; `lock` holds it against other changes until the transaction ends."""
-    row = await connection.fetchrow(_GET_FOR_UPDATE if lock else _GET, experiment_id)
+    if lock:  # in a statement of its own: one statement would read what was there before it waited
+        await connection.execute(_LOCK, experiment_id)
+    row = await connection.fetchrow(_GET, experiment_id)
     return None if row is None else _experiment(row)
 
 
@@ -135,13 +140,15 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
     )
     await connection.execute(
         """
-        UPDATE experiment_segmentation_config SET mode = $2, segment_by = $3, min_samples_per_segment = $4
+        UPDATE experiment_segmentation_config SET mode = $2, segment_by = $3, min_samples_per_segment = $4,
+            max_segments = $5
         WHERE experiment_no = $1
         """,
         experiment.number,
         experiment.segmentation.mode.value,
         experiment.segmentation.segment_by,
         experiment.segmentation.min_samples_per_segment,
+        experiment.segmentation.max_segments,
     )
     if experiment.state is ExperimentState.DRAFT:
         await connection.execute("DELETE FROM element_variants WHERE experiment_no = $1", experiment.number)
@@ -184,7 +191,10 @@ def _experiment(row: asyncpg.Record) -> Experiment:
         control_variant_id=by_number[row["control_variant_no"]],
         primary_metric=row["primary_metric"],
         segmentation=SegmentationConfig(
-            SegmentationMode(row["mode"]), tuple(row["segment_by"]), row["min_samples_per_segment"]
+            SegmentationMode(row["mode"]),
+            tuple(row["segment_by"]),
+            row["min_samples_per_segment"],
+            row["max_segments"],
         ),
         segmentation_version=row["segmentation_version"],
         holdout_share=row["holdout_share"],

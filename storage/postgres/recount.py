@@ -12,10 +12,11 @@ _DIFFERENCES = """
         coalesce(l.trials, 0) - coalesce(c.trials, 0) AS trials,
         coalesce(l.successes, 0) - coalesce(c.successes, 0) AS successes
     FROM (SELECT * FROM segment_counts WHERE $1::int IS NULL OR experiment_no = $1) c FULL JOIN (
-        SELECT experiment_no, segmentation_version, segment_no, variant_no, day,
-            count(*) AS trials,
+        SELECT experiment_no, v.segmentation_version, (cells ->> v.segmentation_version::text)::int AS segment_no,
+            variant_no, day, count(*) AS trials,
             count(*) FILTER (WHERE is_success(assigned_at, converted_at, maturity_seconds)) AS successes
-        FROM assignments JOIN experiments USING (experiment_no) WHERE $1::int IS NULL OR experiment_no = $1
+        FROM assignments JOIN experiments USING (experiment_no) JOIN counted_segmentations v USING (experiment_no)
+        WHERE ($1::int IS NULL OR experiment_no = $1) AND cells ? v.segmentation_version::text
         GROUP BY 1, 2, 3, 4, 5
     ) l USING (experiment_no, segmentation_version, segment_no, variant_no, day)
     WHERE (coalesce(l.trials, 0), coalesce(l.successes, 0)) <> (coalesce(c.trials, 0), coalesce(c.successes, 0))

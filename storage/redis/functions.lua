@@ -73,16 +73,64 @@ local function convert(keys, args)
   return answers
 end
 
--- KEYS: registry. ARGV: segment key, most segments, number of the shared "other" segment.
--- Answers the segment's number; a new key gets the next one until the registry is full.
-local function register_segment(keys, args)
-  local number = redis.call('HGET', keys[1], args[1])
-  if number then return tonumber(number) end
-  local size = redis.call('HLEN', keys[1])
-  if size >= tonumber(args[2]) then return tonumber(args[3]) end
-  number = size + tonumber(args[3]) + 1
-  redis.call('HSET', keys[1], args[1], number)
+-- A segment registry is a hash: segment key -> number, negative where the segment is retired: its users keep it, and
+-- nobody new is answered it. Keys of segments have a colon; '#last', '#active' and '#version' are the registry's own.
+local OTHER = 1
+local MOST_NUMBERS = 65535 -- what a sticky record has room for
+
+local function registered(registry, field)
+  return tonumber(redis.call('HGET', registry, field) or '0')
+end
+
+local function add_segment(registry, key)
+  local number = math.max(registered(registry, '#last'), OTHER) + 1
+  if number > MOST_NUMBERS then return OTHER end
+  redis.call('HSET', registry, '#last', number, key, number)
+  redis.call('HINCRBY', registry, '#active', 1)
   return number
+end
+
+-- KEYS: registry. ARGV: segment key, most segments.
+-- Answers the segment's number; a new key gets the next one while there is room, and that of "other" else.
+local function register_segment(keys, args)
+  local number = registered(keys[1], args[1])
+  if number ~= 0 then return number > 0 and number or OTHER end
+  if registered(keys[1], '#active') >= tonumber(args[2]) then return OTHER end
+  return add_segment(keys[1], args[1])
+end
+
+-- KEYS: registry. ARGV: how many segments to retire, their keys, then keys to bring in or back.
+local function revise_segments(keys, args)
+  local retired = tonumber(args[1])
+  for i = 2, #args do
+    local number = registered(keys[1], args[i])
+    if i <= retired + 1 then
+      if number > 0 then
+        redis.call('HSET', keys[1], args[i], -number)
+        redis.call('HINCRBY', keys[1], '#active', -1)
+      end
+    elseif number == 0 then
+      add_segment(keys[1], args[i])
+    elseif number < 0 then
+      redis.call('HSET', keys[1], args[i], -number)
+      redis.call('HINCRBY', keys[1], '#active', 1)
+    end
+  end
+  return redis.call('HINCRBY', keys[1], '#version', 1)
+end
+
+-- KEYS: registry. ARGV: pairs of segment key and number, negative where retired. Does nothing if there is one.
+local function restore_segments(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then return 0 end
+  local last, active = OTHER, 0
+  for i = 1, #args, 2 do
+    local number = tonumber(args[i + 1])
+    redis.call('HSET', keys[1], args[i], number)
+    last = math.max(last, math.abs(number))
+    if number > 0 then active = active + 1 end
+  end
+  redis.call('HSET', keys[1], '#last', last, '#active', active, '#version', 1)
+  return 1
 end
 
 -- KEYS: hash. ARGV: field, version, value. Stores value unless a version as high is there: versions never go backwards.
@@ -97,4 +145,6 @@ end
 redis.register_function('samplit_allocate', allocate)
 redis.register_function('samplit_convert', convert)
 redis.register_function('samplit_register_segment', register_segment)
+redis.register_function('samplit_revise_segments', revise_segments)
+redis.register_function('samplit_restore_segments', restore_segments)
 redis.register_function('samplit_publish', publish)

@@ -5,6 +5,7 @@
 
 INDEX = "samplit:index"  # hash: experiment number -> "STATE experiment_id", of all but drafts
 API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope"
+BOTS = "samplit:bots"  # hash: "number day" -> requests of bots that Postgres does not know yet
 NOTICES = "samplit:notices"  # channel: "KIND experiment_id", or "keys"
 
 

@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 
 from allocator.experiment import Experiment, ExperimentState
 from allocator.posterior import PosteriorTables
-from allocator.segments import OTHER_NUMBER
 from storage.encryption import Secrets
 from storage.redis import keys
 from storage.redis.client import read_hash
@@ -24,9 +23,9 @@ _decode_config = msgspec.json.Decoder(Experiment).decode
 
 @dataclass(frozen=True)
 class Notice:
-    """Something was published: the configuration or the posterior of an experiment, or the API keys."""
+    """Something was published: the configuration, posterior or segments of an experiment, or the API keys."""
 
-    kind: Literal["config", "posterior", "keys"]
+    kind: Literal["config", "posterior", "segments", "keys"]
     experiment_id: str = ""
 
 
@@ -101,19 +100,6 @@ async def load_index(client: Redis) -> dict[int, IndexEntry]:
             state, experiment_id = value.decode().split(" ", 1)
             index[int(field)] = IndexEntry(experiment_id, ExperimentState(state))
     return index
-
-
-async def register_segment(client: Redis, experiment: Experiment, segment_key: str, most: int) -> int:
-    """The number of a segment key, a new one if there is room, else that of "other"."""
-    registry = keys.segments(experiment.number, experiment.segmentation_version)
-    number: int = await client.fcall("samplit_register_segment", 1, registry, segment_key, most, OTHER_NUMBER)
-    return number
-
-
-async def load_segments(client: Redis, experiment_number: int, segmentation_version: int) -> dict[str, int]:
-    """The registered segment keys of one segmentation, with their numbers."""
-    rows = await read_hash(client, keys.segments(experiment_number, segmentation_version))
-    return {key.decode(): int(number) for key, number in rows.items()}
 
 
 async def notices(client: Redis) -> AsyncIterator[Notice]:

@@ -144,6 +144,10 @@ async def test_a_first_session(installation: Installation) -> None:
         await client.allocation.AllocateUser(request, metadata=client.metadata)
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
     await client.close()
+    assert "segmented by source" in cli("segmentation", "set", "cli", "--segment-by", "source", *data).stdout
+    assert "MANUAL" in cli("segmentation", "show", "cli", *data).stdout
+    assert "source unknown" in cli("segments", "cli", *data).stdout
+    assert "unknown" in cli("audience", "cli", "--by", "device", "--by", "source", *data).stdout
     assert "the counts agree with the log" in cli("rebuild-posteriors", "--check", *data).stdout
     busy = cli("serve", *data, "--port", "0", "--admin-port", "0")
     assert (busy.returncode, "is in use by process" in busy.stderr) == (1, True)

@@ -16,6 +16,10 @@ _FIGURES = {
     "scenarios": "conversions lost by pooling rules over 1,000 simulated experiments a row (15 minutes)",
     "drift": "the share of users who get the best arm while the base rate falls, by how trials are weighed (1 minute)",
     "calibration": "coverage of nominal 90 % intervals over 1,000 simulated experiments a row (8 minutes)",
+    "user_agents": "classes of user agents, bots found, and the cost of a new one, on labelled collections (1 minute)",
+    "referrers": "sources and media of known sites against public lists (1 minute)",
+    "context": "what a context costs, and calls while unseen user agents flood in (2 minutes)",
+    "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
 }
 

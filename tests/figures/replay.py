@@ -1,11 +1,7 @@
 """Replays on a running installation: the simulated demo, Hillstrom's e-mail experiment, and a kill in the middle."""
 
 import asyncio
-import shutil
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +15,7 @@ from server.replay.run import Run, run
 from server.replay.summary import adaptive, first_users, segments, uniform
 from tests.data import data_file
 from tests.faults.installation import Installation
+from tests.figures.installation import running
 from tests.figures.row import Row
 
 _SEED = 1
@@ -36,7 +33,7 @@ console = Console()
 def rows() -> list[Row]:
     """One row for each claim."""
     simulated = log.parse_users(demo.simulate(_SEED), demo.COLUMNS)
-    with _installation() as (installation, runner):
+    with running() as (installation, runner):
         result = [_segments_pay(installation.path, simulated)]
         path = data_file("abtests/hillstrom_dev.csv.gz")
         if path is None:
@@ -44,20 +41,6 @@ def rows() -> list[Row]:
         else:
             result += _hillstrom(installation.path, log.parse_users(log.read_csv(path), _HILLSTROM))
         return [*result, *_killed(installation, runner, simulated)]
-
-
-@contextmanager
-def _installation() -> "Iterator[tuple[Installation, asyncio.Runner]]":
-    parent = Path(tempfile.mkdtemp(prefix="smp"))
-    parent.chmod(0o711)
-    with asyncio.Runner() as runner:
-        installation = Installation(parent / "data")
-        runner.run(installation.start())
-        try:
-            yield installation, runner
-        finally:
-            runner.run(installation.stop())
-            shutil.rmtree(parent, ignore_errors=True)
 
 
 def _plan(name: str, users: list[LoggedUser], segment_by: tuple[str, ...]) -> plan.Plan:

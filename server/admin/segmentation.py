@@ -1,0 +1,129 @@
+"""The segmentation of an experiment: what serves, what is being prepared, and changing it."""
+
+from dataclasses import replace
+from typing import Any
+
+from samplit.admin.v1 import experiment_pb2
+from samplit.admin.v1 import segmentation_service_pb2 as pb
+
+from allocator.experiment import Experiment, ExperimentState, SegmentationConfig, SegmentationMode
+from server.admin import validate
+from server.admin.messages import etag, segmentation_config_message
+from server.admin.writes import Changed, Writes, locked_experiment
+from server.authentication import caller
+from server.clock import Clock
+from server.fields import Fields
+from storage.postgres import audit, experiments, segmentations
+from storage.postgres.pool import Connection
+from storage.postgres.segmentations import PendingSegmentation
+
+_FIELDS = tuple(experiment_pb2.SegmentationConfig.DESCRIPTOR.fields_by_name)
+
+
+class SegmentationCommands:
+    """Changes segmentations."""
+
+    def __init__(self, writes: Writes, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._writes = writes
+        self._clock = clock
+
+    async def update(self, request: pb.UpdateSegmentationConfigRequest) -> pb.UpdateSegmentationConfigResponse:
+        """Change the masked fields; a started experiment moves to new dimensions in the background.
+
+        Raises InvalidFieldError, NotBuiltError, ExperimentNotFoundError, StaleEtagError.
+        """
+
+        async def change(connection: Connection) -> tuple[Changed, pb.UpdateSegmentationConfigResponse]:
+            before = await locked_experiment(connection, request.experiment_id, request.etag)
+            pending = await segmentations.pending(connection, before.number)
+            wanted = _wanted(before, pending, request)
+            after = await self._apply(connection, before, pending, wanted)
+            detail = {"from": _detail(before.segmentation), "to": _detail(wanted)}
+            now = self._clock()
+            await audit.record(connection, before.number, caller.get(), "segmentation.update", detail, now)
+            message = segmentation_message(after, await segmentations.pending(connection, before.number))
+            return Changed(after), pb.UpdateSegmentationConfigResponse(segmentation=message)
+
+        return await self._writes(request, change, pb.UpdateSegmentationConfigResponse)
+
+    async def _apply(
+        self,
+        connection: Connection,
+        before: Experiment,
+        pending: PendingSegmentation | None,
+        wanted: SegmentationConfig,
+    ) -> Experiment:
+        now = self._clock()
+        if before.state is ExperimentState.DRAFT:
+            return await experiments.update(connection, replace(before, segmentation=wanted), now)
+        serving = before.segmentation
+        rule = wanted.mode, wanted.segment_by
+        if rule == (serving.mode, serving.segment_by):
+            await segmentations.abandon(connection, before.number)
+        elif pending is None or rule != (pending.mode, pending.segment_by):
+            await segmentations.prepare(connection, before.number, *rule, caller.get(), now)
+        sizes = replace(wanted, mode=serving.mode, segment_by=serving.segment_by)
+        return await experiments.update(connection, replace(before, segmentation=sizes), now)
+
+
+def segmentation_message(experiment: Experiment, pending: PendingSegmentation | None) -> pb.Segmentation:
+    """As callers see it."""
+    message = pb.Segmentation(
+        config=segmentation_config_message(experiment.segmentation),
+        segmentation_version=experiment.segmentation_version,
+        etag=etag(experiment),
+    )
+    if pending is not None:
+        message.pending.segmentation_version = pending.version
+        message.pending.mode = _mode(pending.mode)
+        message.pending.segment_by.extend(pending.segment_by)
+        message.pending.requested_at.FromDatetime(pending.created_at)
+    return message
+
+
+def _wanted(
+    experiment: Experiment, pending: PendingSegmentation | None, request: pb.UpdateSegmentationConfigRequest
+) -> SegmentationConfig:
+    """What is or will be serving, with the masked fields."""
+    fields = Fields()
+    paths = list(request.update_mask.paths)
+    if not paths:
+        fields.wrong("update_mask", f"must name one or more of {', '.join(_FIELDS)}")
+    for path in paths:
+        if path not in _FIELDS:
+            fields.wrong("update_mask", f"{path[:70]!r} is not one of {', '.join(_FIELDS)}")
+    fields.check()
+    merged = segmentation_config_message(experiment.segmentation)
+    if pending is not None:
+        merged.mode = _mode(pending.mode)
+        merged.segment_by[:] = pending.segment_by
+    for path in paths:
+        _copy(request.config, merged, path)
+    if "mode" in paths and "segment_by" not in paths and merged.mode == experiment_pb2.SEGMENTATION_MODE_DISABLED:
+        merged.ClearField("segment_by")
+    config = validate.segmentation_config(merged, fields, "config")
+    fields.check()
+    return config
+
+
+def _copy(source: Any, target: Any, name: str) -> None:
+    if name == "segment_by":
+        target.segment_by[:] = source.segment_by
+    elif source.DESCRIPTOR.fields_by_name[name].has_presence and not source.HasField(name):
+        target.ClearField(name)
+    else:
+        setattr(target, name, getattr(source, name))
+
+
+def _mode(mode: SegmentationMode) -> experiment_pb2.SegmentationMode.ValueType:
+    return experiment_pb2.SegmentationMode.Value(f"SEGMENTATION_MODE_{mode.value}")
+
+
+def _detail(config: SegmentationConfig) -> dict[str, Any]:
+    return {
+        "mode": config.mode.value,
+        "segment_by": list(config.segment_by),
+        "min_samples_per_segment": config.min_samples_per_segment,
+        "max_segments": config.max_segments,
+    }

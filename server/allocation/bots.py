@@ -1,0 +1,43 @@
+"""Counts the requests of bots in memory, and passes them on every second: nobody waits for it."""
+
+import asyncio
+from collections import Counter
+from datetime import date
+
+import structlog
+from redis.asyncio import Redis
+
+from storage.redis import bots
+
+log = structlog.get_logger()
+_INTERVAL_SECONDS = 1.0
+
+
+class BotCounter:
+    """Requests by experiment number and day; what was counted in the second before a crash is lost."""
+
+    def __init__(self, redis: Redis) -> None:
+        """Nothing is counted yet."""
+        self._redis = redis
+        self._requests: Counter[tuple[int, date]] = Counter()
+
+    def count(self, experiment_number: int, day: date) -> None:
+        """One more request."""
+        self._requests[experiment_number, day] += 1
+
+    async def run(self) -> None:
+        """Pass on until cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Pass on now; what cannot be passed on is kept."""
+        requests, self._requests = self._requests, Counter()
+        if not requests:
+            return
+        try:
+            await bots.add(self._redis, requests)
+        except Exception as error:
+            log.warning("bots not counted yet", error=repr(error))
+            self._requests.update(requests)

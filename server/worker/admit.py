@@ -1,0 +1,69 @@
+"""Keeps the segments of crowded experiments to those with the most users."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from allocator.admission import revise
+from allocator.experiment import Experiment
+from server.clock import Clock
+from storage.postgres import experiments, traffic
+from storage.redis import keys, segments
+
+log = structlog.get_logger()
+_INTERVAL_SECONDS = 10.0
+_LONGEST_WINDOW, _SHORTEST_WINDOW = timedelta(hours=24), timedelta(minutes=10)
+_ENOUGH_USERS = 50_000  # in a window
+
+
+class Admission:
+    """Revises the registries that are full, every ten seconds."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Redis, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._redis = redis
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Revise until cancelled, through outages of both stores."""
+        while True:
+            try:
+                await self.once()
+            except Exception as error:
+                log.warning("admitting segments interrupted", error=repr(error))
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def once(self) -> None:
+        """Look at every experiment that is segmented and running."""
+        async with self._pool.acquire() as connection:
+            for experiment_id in await traffic.segmented(connection):
+                experiment = await experiments.get(connection, experiment_id)
+                if experiment is not None:
+                    await self._revise(connection, experiment)
+
+    async def _revise(self, connection: asyncpg.pool.PoolConnectionProxy, experiment: Experiment) -> None:
+        registry = keys.segments(experiment.number, experiment.segmentation_version)
+        most = experiment.segmentation.max_segments
+        active = (await segments.load(self._redis, registry)).active
+        if len(active) < most:
+            return
+        users = await traffic.recent_segments(
+            connection, experiment, await self._window_start(connection, experiment), limit=2 * most
+        )
+        retire, admit = revise(active.keys(), users, most)
+        if retire or admit:
+            await segments.revise(self._redis, registry, experiment.experiment_id, retire, admit)
+            log.info("segments revised", experiment=experiment.experiment_id, retired=len(retire), admitted=len(admit))
+        now = await segments.load(self._redis, registry)
+        await traffic.store_segments(connection, experiment, now.active, now.retired)
+
+    async def _window_start(self, connection: asyncpg.pool.PoolConnectionProxy, experiment: Experiment) -> datetime:
+        """Long enough ago to have seen enough users, by what two days had."""
+        now = self._clock()
+        users = await traffic.users_since(connection, experiment, (now - _LONGEST_WINDOW).date())
+        window = 2 * _LONGEST_WINDOW * (_ENOUGH_USERS / max(users, 1))
+        return now - min(max(window, _SHORTEST_WINDOW), _LONGEST_WINDOW)

@@ -1,0 +1,100 @@
+"""Moves experiments to the segmentation that was asked for: chooses segments, labels history, and lets it serve."""
+
+import asyncio
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from server.clock import Clock
+from server.publisher import advance_posterior, publish_segments
+from storage.encryption import Secrets
+from storage.postgres import audit, experiments, segmentations
+from storage.postgres.posteriors import SealedPosterior
+from storage.postgres.segmentations import PendingSegmentation
+from storage.redis import publications
+
+log = structlog.get_logger()
+_LEASES = 0x5A3B19  # class of the advisory locks by which one worker works on an experiment
+_INTERVAL_SECONDS = 0.5
+_CHUNK = 2_000  # rows, while which nothing is drained for the experiment
+
+
+class Resegmenter:
+    """Works on what is pending, one experiment after the other, and goes on where a killed worker was."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Redis, secrets: Secrets, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._redis = redis
+        self._secrets = secrets
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Work until cancelled, through outages of both stores."""
+        while True:
+            try:
+                await self.once()
+            except Exception as error:
+                log.warning("segmenting interrupted", error=repr(error))
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def once(self) -> None:
+        """Finish all that is pending and not in other hands."""
+        async with self._pool.acquire() as connection:
+            for number, experiment_id in await segmentations.waiting(connection):
+                if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LEASES, number):
+                    continue
+                try:
+                    await self._move(connection, number, experiment_id)
+                finally:
+                    await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LEASES, number)
+
+    async def _move(self, connection: asyncpg.pool.PoolConnectionProxy, number: int, experiment_id: str) -> None:
+        target = await segmentations.pending(connection, number)
+        if target is None:
+            return
+        if target.labelled_to is None:
+            await self._choose(connection, target, experiment_id)
+        while await segmentations.label_chunk(connection, target, _CHUNK):
+            pass
+        posterior = await self._serve(connection, target, experiment_id)
+        experiment = await experiments.get(connection, experiment_id)
+        if posterior is None or experiment is None:
+            return
+        await publish_segments(connection, self._redis, experiment)
+        await publications.publish_posterior(self._redis, experiment_id, posterior.version, posterior.ciphertext)
+        await publications.publish_experiment(self._redis, experiment)
+        log.info("segmentation serves", experiment=experiment_id, version=target.version)
+
+    async def _choose(
+        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
+    ) -> None:
+        experiment = await experiments.get(connection, experiment_id)
+        if experiment is None:
+            return
+        keys = await segmentations.largest_segments(connection, target, experiment.segmentation.max_segments)
+        async with connection.transaction():
+            await experiments.get(connection, experiment_id, lock=True)
+            current = await segmentations.pending(connection, target.experiment_number)
+            if current == target:
+                await segmentations.choose(connection, target, keys)
+
+    async def _serve(
+        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
+    ) -> SealedPosterior | None:
+        """The first posterior of the version; None if something else is wanted by now."""
+        async with connection.transaction():
+            before = await experiments.get(connection, experiment_id, lock=True)
+            current = await segmentations.pending(connection, target.experiment_number)
+            if before is None or current is None or current.version != target.version:
+                return None
+            await segmentations.serve(connection, target, self._clock())
+            detail = {
+                "from": list(before.segmentation.segment_by),
+                "to": list(target.segment_by),
+                "segmentation_version": target.version,
+            }
+            await audit.record(connection, before.number, "samplit", "segmentation.serves", detail, self._clock())
+            after = await experiments.get(connection, experiment_id)
+            return None if after is None else await advance_posterior(connection, self._secrets, after, self._clock)

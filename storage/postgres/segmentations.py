@@ -1,0 +1,175 @@
+"""Re-segmentation: a new version is prepared beside the one that serves, and takes over in one step.
+
+From `choose` on, whoever counts new rows labels and counts them for both versions, under a lock of the experiment's
+row; older rows are labelled in chunks. So when the last chunk is done, every row has its label, and is counted once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from allocator.experiment import SegmentationMode
+from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER_NUMBER
+from storage.postgres.credit import Counting, credit
+from storage.postgres.pool import Connection
+
+_VERSION = """
+    SELECT greatest(c.segmentation_version, p.segmentation_version) + 1
+    FROM experiment_segmentation_config c LEFT JOIN pending_segmentations p USING (experiment_no)
+    WHERE experiment_no = $1
+"""
+_INSERT = """
+    INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6)
+"""
+_LARGEST = """
+    SELECT segment_key_of(context, $2) FROM assignments WHERE experiment_no = $1
+    GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $3
+"""
+_INSERT_SEGMENTS = """
+    INSERT INTO experiment_segments (experiment_no, segmentation_version, segment_key, segment_no)
+    SELECT $1, $2, * FROM unnest($3::text[], $4::int[])
+"""
+_CHUNK_END = "SELECT user_key FROM assignments WHERE experiment_no = $1 AND user_key > $2 ORDER BY 1 OFFSET $3 LIMIT 1"
+_LABEL = """
+    UPDATE assignments a SET cells = cells || jsonb_build_object($4::text, segment_of($1, $4::int, context, $5))
+    FROM experiments e
+    WHERE a.experiment_no = $1 AND e.experiment_no = $1 AND NOT cells ? $4::text
+        AND user_key > $2 AND ($3::bytea IS NULL OR user_key <= $3)
+    RETURNING a.experiment_no, cells, variant_no, day, assigned_at, converted_at,
+        is_success(assigned_at, converted_at, maturity_seconds) AS success
+"""
+_SERVE = """
+    UPDATE experiment_segmentation_config c
+    SET segmentation_version = p.segmentation_version, mode = p.mode, segment_by = p.segment_by
+    FROM pending_segmentations p WHERE p.experiment_no = $1 AND c.experiment_no = $1
+"""
+_DELETE_COUNTS = "DELETE FROM segment_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
+_DELETE_COHORTS = "DELETE FROM cohort_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
+
+
+@dataclass(frozen=True)
+class PendingSegmentation:
+    """A segmentation that is being prepared. `labelled_to` is None until its segments are chosen."""
+
+    experiment_number: int
+    version: int
+    mode: SegmentationMode
+    segment_by: tuple[str, ...]
+    actor: str
+    created_at: datetime
+    labelled_to: bytes | None
+
+
+async def pending(connection: Connection, experiment_number: int) -> PendingSegmentation | None:
+    """What is being prepared for an experiment."""
+    row = await connection.fetchrow("SELECT * FROM pending_segmentations WHERE experiment_no = $1", experiment_number)
+    if row is None:
+        return None
+    number, version, mode, segment_by, *rest = row
+    return PendingSegmentation(number, version, SegmentationMode(mode), tuple(segment_by), *rest)
+
+
+async def waiting(connection: Connection) -> list[tuple[int, str]]:
+    """Numbers and ids of the experiments for which something is being prepared, oldest first."""
+    rows = await connection.fetch(
+        "SELECT experiment_no, experiment_id FROM pending_segmentations JOIN experiments USING (experiment_no)"
+        " ORDER BY pending_segmentations.created_at"
+    )
+    return [(row["experiment_no"], row["experiment_id"]) for row in rows]
+
+
+async def prepare(
+    connection: Connection,
+    experiment_number: int,
+    mode: SegmentationMode,
+    segment_by: Sequence[str],
+    actor: str,
+    now: datetime,
+) -> int:
+    """Begin a new version, in place of one that was being prepared. The caller holds the experiment FOR UPDATE."""
+    version: int = await connection.fetchval(_VERSION, experiment_number)
+    await abandon(connection, experiment_number)
+    await connection.execute(_INSERT, experiment_number, version, mode.value, list(segment_by), actor, now)
+    return version
+
+
+async def abandon(connection: Connection, experiment_number: int) -> None:
+    """Forget what was being prepared. The caller holds the experiment FOR UPDATE."""
+    version = await connection.fetchval(
+        "DELETE FROM pending_segmentations WHERE experiment_no = $1 RETURNING segmentation_version", experiment_number
+    )
+    if version is not None:
+        await connection.execute(_DELETE_COUNTS, experiment_number, version, version)
+        await connection.execute(_DELETE_COHORTS, experiment_number, version, version)
+
+
+async def largest_segments(connection: Connection, target: PendingSegmentation, most: int) -> list[str]:
+    """The keys that most users so far would have."""
+    rows = await connection.fetch(_LARGEST, target.experiment_number, list(target.segment_by), most)
+    return [row[0] for row in rows]
+
+
+async def choose(connection: Connection, target: PendingSegmentation, segment_keys: Sequence[str]) -> None:
+    """Give segments their numbers, so that labelling can begin. The caller holds the experiment FOR UPDATE."""
+    numbers = {key: number for number, key in enumerate(segment_keys, OTHER_NUMBER + 1)}
+    if target.mode is SegmentationMode.DISABLED:
+        numbers = {GLOBAL: GLOBAL_NUMBER}
+    place = target.experiment_number, target.version
+    await connection.execute(_INSERT_SEGMENTS, *place, list(numbers), list(numbers.values()))
+    await connection.execute(
+        "UPDATE pending_segmentations SET labelled_to = '' WHERE (experiment_no, segmentation_version) = ($1, $2)",
+        *place,
+    )
+
+
+async def label_chunk(connection: Connection, target: PendingSegmentation, size: int) -> bool:
+    """Label and count about `size` rows of the log, in a transaction; answers whether there may be more."""
+    async with connection.transaction():
+        number = target.experiment_number
+        # Not FOR SHARE: drains that credit the same users in another order would wait for this, and this for them.
+        next_version = await connection.fetchval(
+            "SELECT posterior_version + 1 FROM experiments WHERE experiment_no = $1 FOR UPDATE", number
+        )
+        current = await pending(connection, number)
+        if current is None or current.version != target.version or current.labelled_to is None:
+            return False
+        end = await connection.fetchval(_CHUNK_END, number, current.labelled_to, size)
+        rows = await connection.fetch(
+            _LABEL, number, current.labelled_to, end, str(target.version), list(target.segment_by)
+        )
+        counting = {number: Counting((target.version,), next_version)}
+        await credit(connection, rows, [row for row in rows if row["success"]], counting)
+        if end is not None:
+            await connection.execute(
+                "UPDATE pending_segmentations SET labelled_to = $2 WHERE experiment_no = $1", number, end
+            )
+        return end is not None
+
+
+async def serve(connection: Connection, target: PendingSegmentation, now: datetime) -> None:
+    """Let the version take over; the counts of others go. The caller holds the experiment FOR UPDATE."""
+    number = target.experiment_number
+    await connection.execute(_SERVE, number)
+    await connection.execute("DELETE FROM pending_segmentations WHERE experiment_no = $1", number)
+    await connection.execute(
+        "UPDATE experiments SET revision = revision + 1, updated_at = $2 WHERE experiment_no = $1", number, now
+    )
+    await connection.execute(_DELETE_COUNTS, number, 0, target.version - 1)
+    await connection.execute(_DELETE_COHORTS, number, 0, target.version - 1)
+
+
+async def registries(connection: Connection, experiment_number: int) -> dict[int, dict[str, int]]:
+    """The segments of every version, numbers by key, negative where a segment is retired."""
+    rows = await connection.fetch(
+        """
+        SELECT segmentation_version, segment_key, CASE WHEN retired THEN -segment_no ELSE segment_no END
+        FROM experiment_segments WHERE experiment_no = $1 AND segment_no > $2
+        """,
+        experiment_number,
+        OTHER_NUMBER,
+    )
+    found: dict[int, dict[str, int]] = {}
+    for version, key, number in rows:
+        found.setdefault(version, {})[key] = number
+    return found

@@ -1,0 +1,78 @@
+"""Who comes: users lately, by segment, which decides what segments are kept; and bots."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+
+from allocator.experiment import Experiment
+from storage.postgres.pool import Connection
+
+_SEGMENTED = """
+    SELECT experiment_id FROM experiments JOIN experiment_segmentation_config USING (experiment_no)
+    WHERE state = 'RUNNING' AND mode = 'MANUAL'
+"""
+_RECENT = """
+    SELECT segment_key_of(context, $2) AS segment_key, count(*) AS users FROM assignments
+    WHERE experiment_no = $1 AND assigned_at >= $3 GROUP BY 1 ORDER BY 2 DESC LIMIT $4
+"""
+_STORE = """
+    INSERT INTO experiment_segments (experiment_no, segmentation_version, segment_key, segment_no, retired)
+    SELECT $1, $2, * FROM unnest($3::text[], $4::int[], $5::boolean[])
+    ON CONFLICT (experiment_no, segmentation_version, segment_no) DO UPDATE SET retired = excluded.retired
+        WHERE experiment_segments.retired <> excluded.retired
+"""
+
+
+async def segmented(connection: Connection) -> list[str]:
+    """The ids of experiments that answer segments."""
+    return [row["experiment_id"] for row in await connection.fetch(_SEGMENTED)]
+
+
+async def users_since(connection: Connection, experiment: Experiment, day: date) -> int:
+    """How many users were assigned from that day on."""
+    users: int = await connection.fetchval(
+        """
+        SELECT coalesce(sum(trials), 0)::bigint FROM segment_counts
+        WHERE experiment_no = $1 AND segmentation_version = $2 AND day >= $3
+        """,
+        experiment.number,
+        experiment.segmentation_version,
+        day,
+    )
+    return users
+
+
+async def recent_segments(
+    connection: Connection, experiment: Experiment, since: datetime, *, limit: int
+) -> dict[str, int]:
+    """Users since then by the key of their context, whatever they were answered; the largest."""
+    rows = await connection.fetch(_RECENT, experiment.number, experiment.segmentation.segment_by, since, limit)
+    return {row["segment_key"]: row["users"] for row in rows}
+
+
+async def store_segments(
+    connection: Connection, experiment: Experiment, active: Mapping[str, int], retired: Mapping[str, int]
+) -> None:
+    """Keep what the registry says, so that it can be restored."""
+    keys, numbers = [*active, *retired], [*active.values(), *retired.values()]
+    flags = [False] * len(active) + [True] * len(retired)
+    await connection.execute(_STORE, experiment.number, experiment.segmentation_version, keys, numbers, flags)
+
+
+async def add_bot_requests(connection: Connection, requests: Mapping[tuple[int, date], int]) -> None:
+    """Add requests of bots, by experiment number and day."""
+    await connection.executemany(
+        """
+        INSERT INTO experiment_traffic_stats AS s (experiment_no, day, bot_requests) VALUES ($1, $2, $3)
+        ON CONFLICT (experiment_no, day) DO UPDATE SET bot_requests = s.bot_requests + excluded.bot_requests
+        """,
+        [(number, day, count) for (number, day), count in requests.items()],
+    )
+
+
+async def bot_requests(connection: Connection, experiment_number: int) -> int:
+    """All requests of bots for an experiment."""
+    requests: int = await connection.fetchval(
+        "SELECT coalesce(sum(bot_requests), 0)::bigint FROM experiment_traffic_stats WHERE experiment_no = $1",
+        experiment_number,
+    )
+    return requests

@@ -1,0 +1,57 @@
+"""The registry of segments: which keys have a number of their own, the same for all servers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from storage.redis import keys
+from storage.redis.client import read_hash
+
+_VERSION = b"#version"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Numbers by key: of segments that are answered, and of those that only earlier users have."""
+
+    version: int = 0
+    active: Mapping[str, int] = field(default_factory=dict)
+    retired: Mapping[str, int] = field(default_factory=dict)
+
+
+async def register(client: Redis, registry: str, segment_key: str, most: int) -> int:
+    """The number of a segment key, a new one while there are fewer than `most`, else that of "other"."""
+    number: int = await client.fcall("samplit_register_segment", 1, registry, segment_key, most)
+    return number
+
+
+async def load(client: Redis, registry: str) -> Segments:
+    """All that is registered."""
+    rows = await read_hash(client, registry)
+    numbers = {key.decode(): int(number) for key, number in rows.items() if not key.startswith(b"#")}
+    return Segments(
+        int(rows.get(_VERSION, 0)),
+        {key: number for key, number in numbers.items() if number > 0},
+        {key: -number for key, number in numbers.items() if number < 0},
+    )
+
+
+async def versions(client: Redis, registries: Iterable[str]) -> list[int]:
+    """How often each registry was revised."""
+    async with client.pipeline(transaction=False) as pipe:
+        for registry in registries:
+            pipe.hget(registry, _VERSION)
+        return [int(version or 0) for version in await pipe.execute()]
+
+
+async def revise(client: Redis, registry: str, experiment_id: str, retire: list[str], admit: list[str]) -> None:
+    """Retire segments and bring others in or back, at once, and tell the servers."""
+    await client.fcall("samplit_revise_segments", 1, registry, len(retire), *retire, *admit)
+    await client.publish(keys.NOTICES, f"segments {experiment_id}")
+
+
+async def restore(client: Redis, registry: str, numbers: Mapping[str, int]) -> None:
+    """Fill a registry that is missing; numbers are negative where the segment is retired."""
+    pairs = [item for pair in numbers.items() for item in pair]
+    await client.fcall("samplit_restore_segments", 1, registry, *pairs)
