@@ -17,6 +17,7 @@ from allocator.experiment import Experiment, Variant
 from allocator.posterior import PosteriorTables, posterior_tables
 from server.authentication import Authenticator
 from server.segment_registry import SegmentRegistry
+from server.tasks import run_together
 from storage.encryption import Secrets
 from storage.redis import publications, segments
 from storage.redis.publications import IndexEntry, Notice
@@ -79,9 +80,7 @@ class Catalog:
 
     async def run(self) -> None:
         """Follow notices and poll, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow())
-            group.create_task(self._poll())
+        await run_together(self._follow(), self._poll())
 
     async def refresh(self, experiment_id: str) -> None:
         """Load the experiment again if this process serves it, and the index."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,8 @@ from server.runtime.application import Application
 from server.runtime.bootstrap import prepare_stores
 from server.settings import Settings
 from server.worker.worker import run_worker
+
+_STOP_SECONDS = 20
 
 
 @dataclass
@@ -90,7 +91,8 @@ async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
         key = settings.api_key_file.read_text()
         stubs = AllocationServiceStub(allocation), ExperimentServiceStub(admin), SegmentationServiceStub(admin)
         yield Service(application, *stubs, settings, key)
-    await application.stop(grace=1)
+    async with asyncio.timeout(_STOP_SECONDS):
+        await application.stop(grace=1)
 
 
 @pytest.fixture
@@ -101,5 +103,5 @@ async def worker(service: Service, clock: Any) -> AsyncIterator[None]:
     await ready.wait()
     yield
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    done, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)
+    assert done, f"the worker does not stop: {asyncio.all_tasks()}"

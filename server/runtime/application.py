@@ -34,6 +34,7 @@ from server.clock import Clock
 from server.coalescer import Coalescer
 from server.interceptor import Gate
 from server.settings import SHARDS, Settings
+from server.tasks import end, run_together
 from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
 from storage.redis import sticky
@@ -96,24 +97,19 @@ class Application:
         application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
         await application._authenticator.reload()
         await application._catalog.load_index()
-        application._background = [
-            asyncio.create_task(application._catalog.run()),
-            asyncio.create_task(application._bots.run()),
-        ]
+        application._background = asyncio.create_task(run_together(application._catalog.run(), application._bots.run()))
         await application._allocation.start()
         await application._admin.start()
         await application._say(health_pb2.HealthCheckResponse.SERVING)
         return application
 
-    _background: list[asyncio.Task[None]]
+    _background: asyncio.Task[None]
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and let go of everything."""
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.gather(self._allocation.stop(grace), self._admin.stop(grace))
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await end(self._background)
         await self.flush()
         await self._redis.aclose()
         await close_pool(self._pool)

@@ -16,6 +16,7 @@ from server.clock import system_clock
 from server.logs import configure_logs
 from server.runtime.exit_codes import UNUSABLE
 from server.settings import Settings
+from server.tasks import end
 from storage.encryption import SecretsUnusableError
 
 
@@ -47,8 +48,7 @@ async def run_worker_until(settings: Settings, stop: asyncio.Event) -> None:
         task.cancel()
     if work.done():
         work.result()
-    work.cancel()
-    await asyncio.wait({work})
+    await end(work)
 
 
 async def _main(role: str) -> None:

@@ -5,6 +5,7 @@ import asyncio
 from allocator.kernels import warm_up
 from server.clock import Clock
 from server.settings import SHARDS, Settings
+from server.tasks import run_together
 from server.worker.admit import Admission
 from server.worker.drain import Drain
 from server.worker.mature import MaturityFinder
@@ -15,7 +16,7 @@ from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
 from storage.redis.client import create_client, prepare
 
-_POOL_SIZE = 4
+_POOL_SIZE = 6
 
 
 async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> None:
@@ -33,16 +34,18 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
         reconciler = Reconciler(pool, redis, clock, publisher.changed)
         await reconciler.once()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(publisher.run())
-            group.create_task(reconciler.run())
-            group.create_task(Resegmenter(pool, redis, secrets, clock).run())
-            group.create_task(Admission(pool, redis, clock).run())
-            group.create_task(MaturityFinder(pool, clock, publisher.changed).run())
-            for shard in range(SHARDS):
-                drain = Drain(dsn, redis, shard, batch=settings.drain_batch, counted=publisher.changed)
-                group.create_task(drain.run())
-            ready.set()
+        drains = [
+            Drain(dsn, redis, shard, batch=settings.drain_batch, counted=publisher.changed) for shard in range(SHARDS)
+        ]
+        ready.set()
+        await run_together(
+            publisher.run(),
+            reconciler.run(),
+            Resegmenter(pool, redis, secrets, clock).run(),
+            Admission(pool, redis, clock).run(),
+            MaturityFinder(pool, clock, publisher.changed).run(),
+            *(drain.run() for drain in drains),
+        )
     finally:
         await redis.aclose()
         await close_pool(pool)

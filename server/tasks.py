@@ -1,0 +1,29 @@
+"""Background tasks: run together until cancelled, and end for certain."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+_PATIENCE_SECONDS = 1.0
+
+
+async def run_together(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run until cancelled, or until one of them ends; then end all, and raise what the first one raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(*tasks)
+    for task in done:
+        task.result()
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel, again and again: a library that is just then connecting or timing out may swallow a cancellation."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        with suppress(asyncio.CancelledError):  # of whoever ends the tasks: they end first
+            _, pending = await asyncio.wait(pending, timeout=_PATIENCE_SECONDS)
