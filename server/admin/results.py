@@ -59,10 +59,13 @@ def _estimate(
     numbers: dict[str, int],
 ) -> None:
     """Fill in what FULL adds. Takes its time with many segments: runs beside the event loop."""
-    _describe(response.totals, experiment, tables, 0, log, None)
+    _add_chances(response.totals, experiment, tables, 0)
+    _add_rates(response.totals, experiment, log, None)
     for segment in response.segments:
         number = numbers[segment.segment_key]
-        _describe(segment.variants, experiment, tables, tables.rows.get(number), log, log.segments.index(number))
+        _add_chances(segment.variants, experiment, tables, tables.rows.get(number))
+        if number in log.segments:
+            _add_rates(segment.variants, experiment, log, log.segments.index(number))
     _set(response.segmentation_lift, estimates.segmentation_lift(log.log))
     _set(response.adaptive_lift, estimates.adaptive_lift(log.log))
     p_value = estimates.sample_ratio_p_value(log.log)
@@ -70,24 +73,28 @@ def _estimate(
         response.sample_ratio_p_value = p_value
 
 
-def _describe(
-    results: Iterable[pb.VariantResult],
-    experiment: Experiment,
-    tables: PosteriorTables,
-    row: int | None,
-    log: SummedLog,
-    segment: int | None,
+def _add_rates(
+    results: Iterable[pb.VariantResult], experiment: Experiment, log: SummedLog, segment: int | None
 ) -> None:
-    """Estimates of one segment's variants, or of all users'; chances by the posterior's row, if it has one."""
-    chances = None if row is None else estimates.chances(tables.alpha[row], tables.beta[row])
+    """Estimates of one segment's variants, or of all users'."""
     control = log.variants.index(experiment.control.number)
     for result, variant in zip(results, experiment.variants, strict=True):
         index = log.variants.index(variant.number)
         _set(result.estimated_rate, estimates.variant_rate(log.log, index, segment))
         if index != control:
             _set(result.difference, estimates.variant_contrast(log.log, index, control, segment))
+
+
+def _add_chances(
+    results: Iterable[pb.VariantResult], experiment: Experiment, tables: PosteriorTables, row: int | None
+) -> None:
+    """Chances by a row of the posterior, if there is one."""
+    if row is None:
+        return
+    chances = estimates.chances(tables.alpha[row], tables.beta[row])
+    for result, variant in zip(results, experiment.variants, strict=True):
         arm = tables.arm_of.get(variant.number)
-        if chances is not None and arm is not None:
+        if arm is not None:
             result.probability_best = float(chances.best[arm])
             result.expected_loss = float(chances.loss[arm])
 

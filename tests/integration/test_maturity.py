@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
+from samplit.allocation.v1 import context_pb2
 
 from server.worker.mature import MaturityFinder
 from storage.postgres import cohorts, recount
@@ -97,6 +98,23 @@ async def test_the_maturity_can_change_and_applies_to_what_is_recorded(
     connection = await connect(dsn)
     assert await recount.differences(connection) == []
     await connection.close()
+
+
+async def test_a_segment_whose_users_are_all_young_has_no_estimates(
+    service: Service, worker: None, clock: Clock
+) -> None:
+    segmentation = experiment_pb2.SegmentationConfig(
+        mode=experiment_pb2.SEGMENTATION_MODE_MANUAL, segment_by=["source"]
+    )
+    await service.running(maturity=Duration(seconds=DAY), segmentation=segmentation)
+    await service.allocate("cta", "early", web=context_pb2.WebContext(utm_source="google"))
+    clock.advance(days=2)
+    await service.allocate("cta", "late", web=context_pb2.WebContext(utm_source="bing"))
+    results = await service.learned("cta", 2)
+    assert {segment.segment_key: segment.trials for segment in results.segments} == {
+        "source:google": 1,
+        "source:bing": 0,
+    }
 
 
 @pytest.mark.parametrize(
