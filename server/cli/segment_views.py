@@ -41,13 +41,12 @@ def segmentation_fields(segmentation: Segmentation) -> Table:
 
 def segments_table(segments: Sequence[Segment]) -> Table:
     """A row each: how large, how good, and which variant leads."""
-    table = _table("Segment", "Users", "Share", "Converted", "Rate, 90 % interval", "Leads")
+    table = _table("Segment", "Users", "Share", "Rate, 90 % interval", "Leads")
     for segment in segments:
         table.add_row(
             Text(segment.segment_display_name),
             f"{segment.allocations:,}",
             f"{segment.traffic_share:.1%}",
-            f"{segment.conversions:,}",
             _rate(segment),
             Text(f"{segment.leading_variant_id} ({segment.leading_probability:.0%})")
             if segment.leading_variant_id
