@@ -37,7 +37,7 @@ async def advance_posterior(
     return SealedPosterior(version, ciphertext, now)
 
 
-async def publish_segments(connection: Connection, redis: Redis, experiment: Experiment) -> None:
-    """Fill the registries that Redis lacks, of every segmentation that users were answered."""
-    for version, numbers in (await segmentations.registries(connection, experiment.number)).items():
-        await segments.restore(redis, keys.segments(experiment.number, version), numbers)
+async def publish_segments(connection: Connection, redis: Redis, experiment_number: int) -> None:
+    """Fill the registries that Redis lacks, of every segmentation. To be done before the configuration is published."""
+    for version, numbers in (await segmentations.registries(connection, experiment_number)).items():
+        await segments.restore(redis, keys.segments(experiment_number, version), numbers)

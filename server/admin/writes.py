@@ -15,6 +15,7 @@ from server.admin.messages import check_etag
 from server.catalog import Catalog
 from server.clock import Clock
 from server.fields import Fields, check_slug
+from server.publisher import publish_segments
 from storage.postgres import experiments, requests
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
@@ -60,6 +61,7 @@ class Writes:
                 if remembered is not None:
                     return response.FromString(remembered)
             changed, answer = await change(connection)
+            await publish_segments(connection, self._redis, changed.experiment.number)
             if request.request_id:
                 await requests.remember(
                     connection, request.request_id, fingerprint, answer.SerializeToString(), self._clock()

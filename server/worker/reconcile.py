@@ -63,7 +63,7 @@ class Reconciler:
             experiment = await experiments.get(connection, row.experiment_id)
             if experiment is None:
                 continue
-            await publish_segments(connection, self._redis, experiment)
+            await publish_segments(connection, self._redis, experiment.number)
             posterior = await posteriors.load(connection, experiment.number)
             if posterior is not None:
                 await publications.publish_posterior(

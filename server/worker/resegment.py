@@ -58,11 +58,11 @@ class Resegmenter:
             await self._choose(connection, target, experiment_id)
         while await segmentations.label_chunk(connection, target, _CHUNK):
             pass
+        await publish_segments(connection, self._redis, number)  # before any server may ask for a number
         posterior = await self._serve(connection, target, experiment_id)
         experiment = await experiments.get(connection, experiment_id)
         if posterior is None or experiment is None:
             return
-        await publish_segments(connection, self._redis, experiment)
         await publications.publish_posterior(self._redis, experiment_id, posterior.version, posterior.ciphertext)
         await publications.publish_experiment(self._redis, experiment)
         log.info("segmentation serves", experiment=experiment_id, version=target.version)
