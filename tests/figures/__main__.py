@@ -20,6 +20,7 @@ _FIGURES = {
     "referrers": "sources and media of known sites against public lists (1 minute)",
     "context": "what a context costs, and calls while unseen user agents flood in (2 minutes)",
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
+    "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
 }
 
