@@ -6,7 +6,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint format demo proto figures figure
+.PHONY: help run test lint format demo proto figures figure load
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ figures: $(INSTALLED) ## list the figures that can be regenerated
 
 figure: $(INSTALLED) ## regenerate one: make figure NAME=replay
 	$(BIN)/python -m tests.figures $(NAME)
+
+load: $(INSTALLED) ## send load to a running server: make load ARGS='--rate 500 --seconds 10'; ARGS=--help lists them
+	$(BIN)/python -m tests.load $(ARGS)
 
 # The stubs are built with the package, so a changed proto installs it again.
 $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(shell find protos -name '*.proto' -o -name '*.py')

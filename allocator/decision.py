@@ -1,6 +1,6 @@
 """The decision for one user: group, posterior row, draw, and the exact probability of what was drawn."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from allocator.experiment import Experiment, Group, Reason
 from allocator.hashing import draw_seed, group_position, redraw_seed
@@ -8,8 +8,7 @@ from allocator.kernels import draw_best_arm
 from allocator.posterior import PosteriorTables
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What was drawn, and its probabilities: what inverse-propensity estimates need.
 
     propensity: of the variant, given the group that the user is in.

@@ -123,6 +123,12 @@ class StoreUnavailableError(SamplitError):
     reason = "STORE_UNAVAILABLE"
 
 
+class OverloadedError(SamplitError):
+    """More is asked at once than can be answered; worth a retry a little later."""
+
+    reason = "OVERLOADED"
+
+
 class BacklogFullError(SamplitError):
     """The event streams are full; worth a retry once they are drained."""
 

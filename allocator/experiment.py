@@ -28,6 +28,13 @@ class SegmentationMode(Enum):
     MANUAL = "MANUAL"
 
 
+class OutagePolicy(Enum):
+    """What users get who cannot be found while the store is out of reach."""
+
+    CONTROL = "CONTROL"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
 class Reason(IntEnum):
     """Why a user got a variant. The numbers are those of samplit.allocation.v1.Reason and of stored records."""
 
@@ -111,6 +118,7 @@ class Experiment:
     winner_variant_id: str = ""
     maturity_seconds: int = 0
     auto_maturity: bool = False
+    on_outage: OutagePolicy = OutagePolicy.CONTROL
 
     def __post_init__(self) -> None:
         """Raises InvalidTableError if the groups' shares do not fit into 1."""
@@ -143,3 +151,4 @@ class ExperimentDraft:
     time_zone: str = "UTC"
     maturity_seconds: int = 0
     auto_maturity: bool = False
+    on_outage: OutagePolicy = OutagePolicy.CONTROL

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from allocator.errors import KeyInvalidError, KeyMissingError, ScopeMissingError
 from storage.postgres.api_keys import ActiveKey
-from storage.redis import api_keys
+from storage.redis import api_keys, publications
 
 SCOPES = ("allocate", "admin")
 caller: ContextVar[str] = ContextVar("caller")  # the id of the key of the call that is being answered
@@ -54,7 +54,9 @@ class Authenticator:
     async def reload(self) -> None:
         """Take over the published keys."""
         self._reloaded_at = time.monotonic()
-        self._keys = await api_keys.load(self._client)
+        active = await api_keys.load(self._client)
+        if active or await publications.is_complete(self._client):
+            self._keys = active
 
     async def authenticate(self, authorization: str | None, scope: str) -> ActiveKey:
         """The key behind an "authorization" header. Raises KeyMissing-, KeyInvalid- or ScopeMissingError."""

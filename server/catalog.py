@@ -8,13 +8,12 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from google.protobuf.json_format import ParseDict
 from redis.asyncio import Redis
-from samplit.allocation.v1 import allocation_service_pb2 as pb
 
-from allocator.errors import ExperimentNotFoundError
+from allocator.errors import ExperimentNotFoundError, StoreUnavailableError
 from allocator.experiment import Experiment, Variant
 from allocator.posterior import PosteriorTables, posterior_tables
+from server.allocation.answers import VariantAnswer, variant_answer
 from server.authentication import Authenticator
 from server.segment_registry import SegmentRegistry
 from server.tasks import run_together
@@ -29,13 +28,14 @@ _MOST_MISSING = 10_000
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An experiment with the tables that decide, and its variants and their messages by number."""
+    """An experiment with the tables that decide, its variants by number, and how they are answered."""
 
     experiment: Experiment
     tables: PosteriorTables
     segments: SegmentRegistry
+    control: Variant
     variants: dict[int, Variant]
-    messages: dict[int, pb.Variant]
+    answers: dict[int, VariantAnswer]
 
 
 class Catalog:
@@ -53,6 +53,10 @@ class Catalog:
         self._registries: dict[tuple[int, int], SegmentRegistry] = {}
         self.index: dict[int, IndexEntry] = {}
 
+    def known(self, experiment_id: str) -> Snapshot | None:
+        """The snapshot of an experiment, if it is loaded."""
+        return self._snapshots.get(experiment_id)
+
     async def get(self, experiment_id: str) -> Snapshot:
         """The snapshot of an experiment. Raises ExperimentNotFoundError."""
         snapshot = self._snapshots.get(experiment_id)
@@ -66,7 +70,9 @@ class Catalog:
 
     async def load_index(self) -> None:
         """Learn which experiments have started."""
-        self.index = await publications.load_index(self._redis)
+        index = await publications.load_index(self._redis)
+        if index or await publications.is_complete(self._redis):
+            self.index = index
 
     async def registry(self, experiment_number: int, segmentation_version: int) -> SegmentRegistry:
         """The segments of one segmentation: of the serving one, or of one that users were answered earlier."""
@@ -147,6 +153,8 @@ class Catalog:
     async def _load(self, experiment_id: str) -> Snapshot:
         published = await publications.load_published(self._redis, self._secrets, experiment_id)
         if published is None:
+            if not await publications.is_complete(self._redis):
+                raise StoreUnavailableError("Redis is being refilled; try again")
             if len(self._missing) >= _MOST_MISSING:
                 self._missing.clear()
             self._missing[experiment_id] = time.monotonic() + _MISSING_SECONDS
@@ -161,17 +169,12 @@ class Catalog:
             experiment,
             _tables(experiment, published.posterior, known),
             registry,
+            experiment.control,
             {variant.number: variant for variant in experiment.variants},
-            known.messages if known and unchanged else {v.number: _message(v) for v in experiment.variants},
+            known.answers if known and unchanged else {v.number: variant_answer(v) for v in experiment.variants},
         )
         self._snapshots[experiment_id] = snapshot
         return snapshot
-
-
-def _message(variant: Variant) -> pb.Variant:
-    message = pb.Variant(variant_id=variant.variant_id, name=variant.name)
-    ParseDict(variant.content, message.content)
-    return message
 
 
 def _tables(experiment: Experiment, posterior: PosteriorTables | None, known: Snapshot | None) -> PosteriorTables:

@@ -1,55 +1,98 @@
-"""Turns many awaited items into few calls: what arrives while a call is under way goes with the next."""
+"""Turns many awaited items into few calls.
+
+A lone item goes at once. Where items come crowded, a call waits a little for more: answers that are released together
+are cheaper, for the event loop and for gRPC, than the wait is long.
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
-from allocator.errors import BacklogFullError
+from allocator.errors import OverloadedError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Done = Callable[[Sequence[Answer] | Exception], None]
 
-BATCH = 256
-_MOST_WAITING = 20_000
+MOST_IN_CALL = 256
+MOST_WAITING = 4_096
+_ENOUGH = 64  # items that are not waited beyond
+_QUIET_TICKS = 16  # turns of the event loop without a new item, after which no more are expected
+_LONGEST_SECONDS = 0.003
+_PROBE_EVERY = 8  # lone items: one waits, to find out whether others come
 
 
 class Coalescer(Generic[Item, Answer]):
-    """One call at a time for each shard, each with up to BATCH items. A lone item goes at once."""
+    """One call at a time, with up to MOST_IN_CALL items."""
 
-    def __init__(self, call: Callable[[int, Sequence[Item]], Awaitable[list[Answer]]]) -> None:
-        """`call` answers the items of a shard in their order, or fails for all of them."""
+    def __init__(self, call: Callable[[Sequence[Item], Done[Answer]], None]) -> None:
+        """`call` answers the items in their order, later, or fails for all of them."""
         self._call = call
-        self._waiting: dict[int, deque[tuple[Item, asyncio.Future[Answer]]]] = {}
-        self._flushing: dict[int, asyncio.Task[None]] = {}
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._is_under_way = False
+        self._is_holding = False
+        self._is_crowded = False
+        self._lone = 0
+        self._held_since = 0.0
+        self._seen = 0
+        self._quiet = 0
 
-    def submit(self, shard: int, item: Item) -> asyncio.Future[Answer]:
-        """The answer to one item, later. Raises BacklogFullError when too many are waiting."""
-        waiting = self._waiting.setdefault(shard, deque())
-        if len(waiting) >= _MOST_WAITING:
-            raise BacklogFullError("too many calls are waiting for Redis; try again")
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiting.append((item, future))
-        if shard not in self._flushing:
-            self._flushing[shard] = asyncio.create_task(self._flush(shard, waiting))
+    def submit(self, item: Item) -> asyncio.Future[Answer]:
+        """The answer to one item, later. Raises OverloadedError when too many are waiting."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise OverloadedError("too many calls are waiting for Redis; try again")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((item, future))
+        if not self._is_under_way and not self._is_holding:
+            self._hold_or_send(loop)
         return future
 
-    async def _flush(self, shard: int, waiting: deque[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        try:
-            while waiting:
-                batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-                await self._answer(shard, batch)
-        finally:
-            del self._flushing[shard]
+    def _hold_or_send(self, loop: asyncio.AbstractEventLoop) -> None:
+        if len(self._waiting) < _ENOUGH and (self._is_crowded or self._lone >= _PROBE_EVERY):
+            self._is_holding = True
+            self._held_since = time.monotonic()
+            self._seen = self._quiet = 0
+            loop.call_soon(self._tick, loop)
+        else:
+            self._send(loop)
 
-    async def _answer(self, shard: int, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        try:
-            answers = await self._call(shard, [item for item, _ in batch])
-        except Exception as error:
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        count = len(self._waiting)
+        self._quiet = self._quiet + 1 if count == self._seen else 0
+        self._seen = count
+        if count < _ENOUGH and self._quiet < _QUIET_TICKS and time.monotonic() - self._held_since < _LONGEST_SECONDS:
+            loop.call_soon(self._tick, loop)
+        else:
+            self._is_holding = False
+            self._send(loop)
+
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting = self._waiting[:MOST_IN_CALL], self._waiting[MOST_IN_CALL:]
+        self._is_crowded = len(batch) > 1
+        self._lone = 0 if self._is_crowded or self._lone >= _PROBE_EVERY else self._lone + 1
+        batch = [(item, future) for item, future in batch if not future.done()]  # of callers who are still there
+        if not batch:
+            return
+        self._is_under_way = True
+        self._call([item for item, _ in batch], partial(self._answered, loop, batch))
+
+    def _answered(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[tuple[Item, asyncio.Future[Answer]]],
+        answers: Sequence[Answer] | Exception,
+    ) -> None:
+        self._is_under_way = False
+        if isinstance(answers, Exception):
             for _, future in batch:
                 if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+                    future.set_exception(answers)
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+        if self._waiting and not self._is_holding:
+            self._hold_or_send(loop)

@@ -38,6 +38,14 @@ class SegmentRegistry:
         for known in (self._segments.active, self._segments.retired):
             self._keys.update({number: key for key, number in known.items()})
 
+    def known(self, key: str) -> int | None:
+        """The number of a key, if this process knows one."""
+        return self._learned.get(key)
+
+    def known_key(self, number: int) -> str | None:
+        """The key of a number, if this process knows it."""
+        return self._keys.get(number)
+
     async def number(self, key: str, most: int) -> int:
         """The number of a key. Where `most` segments have one, and for retired ones, it is that of "other"."""
         known = self._learned.get(key)

@@ -9,7 +9,6 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-SHARDS = 1  # of the user-hashed keys in Redis; fixed at installation
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -40,6 +39,10 @@ class Settings(BaseSettings):
     tls_private_key_file: Path | None = Field(default=None, description="PEM private key")
     allow_plaintext: bool = Field(default=False, description="listen beyond loopback without TLS")
     appendfsync: Literal["always", "everysec"] = Field(default="always", description="of the embedded Valkey")
+    shards: int = Field(
+        default=1, ge=1, le=100, description="of users in Redis; fixed at installation, 16 for a cluster"
+    )
+    redis_timeout: float = Field(default=1.0, gt=0, le=60, description="after which Redis counts as out of reach")
     publish_interval: float = Field(default=0.25, gt=0, le=60, description="least time between two posteriors")
     drain_batch: int = Field(default=200, ge=1, le=10_000, description="stream entries stored in one transaction")
     poll_interval: float = Field(default=2.0, gt=0, le=60, description="safety net for missed notices")

@@ -9,6 +9,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from allocator import errors
 from storage.postgres import pool
 from storage.redis import client
+from storage.redis.sticky import EmptyShardError
 
 _DOMAIN = "samplit"
 _RETRY_SECONDS = 1
@@ -32,6 +33,7 @@ _CODES: dict[type[errors.SamplitError], int] = {
     errors.StaleEtagError: code_pb2.ABORTED,
     errors.StoreUnavailableError: code_pb2.UNAVAILABLE,
     errors.BacklogFullError: code_pb2.RESOURCE_EXHAUSTED,
+    errors.OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
     errors.SamplitError: code_pb2.INTERNAL,
 }
 _GRPC_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -44,6 +46,8 @@ def as_samplit_error(error: Exception) -> errors.SamplitError | None:
         return error
     if isinstance(error, client.UNREACHABLE):
         return errors.StoreUnavailableError("Redis does not answer; try again")
+    if isinstance(error, EmptyShardError):
+        return errors.StoreUnavailableError("Redis is being refilled; try again")
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return errors.BacklogFullError("Redis is out of memory; try again later")
     if isinstance(error, pool.UNREACHABLE):
@@ -67,7 +71,7 @@ def to_status(error: errors.SamplitError) -> status_pb2.Status:
             for v in error.violations[:_MOST_VIOLATIONS]
         ]
         status.details.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
-    if isinstance(error, errors.StoreUnavailableError | errors.BacklogFullError):
+    if isinstance(error, errors.StoreUnavailableError | errors.BacklogFullError | errors.OverloadedError):
         delay = duration_pb2.Duration(seconds=_RETRY_SECONDS)
         status.details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status

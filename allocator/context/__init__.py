@@ -3,7 +3,7 @@
 from allocator.context.canonical import UNKNOWN, canonical
 from allocator.context.dimensions import DIMENSIONS, MAX_ATTRIBUTES, is_attribute_name
 from allocator.context.email import Email
-from allocator.context.extract import Context, extract, load_tables
+from allocator.context.extract import Context, day_number, extract, load_tables
 from allocator.context.funnel import Funnel
 from allocator.context.push import Push
 from allocator.context.web import Web
@@ -18,6 +18,7 @@ __all__ = [
     "Push",
     "Web",
     "canonical",
+    "day_number",
     "extract",
     "is_attribute_name",
     "load_tables",

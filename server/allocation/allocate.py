@@ -1,29 +1,30 @@
 """The use case AllocateUser: from a checked request to a decision that is on record.
 
-A call has three steps, so that a batch makes one round trip: `prepare` decides, the caller records, `finish` answers
-with what was there or is there now. Knows nothing of gRPC.
+A call has three steps, so that a batch makes one round trip: `prepare` decides, `Records` looks up or stores, and
+`finish` answers with what is there. Knows nothing of gRPC.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
-from zoneinfo import ZoneInfo
+from typing import NamedTuple
 
-from allocator.context import Context, Email, Funnel, Push, Web, extract
-from allocator.decision import Decision, decide
-from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFieldError
-from allocator.experiment import Experiment, ExperimentState, Reason, Variant
+from allocator.context import Context, Email, Funnel, Push, Web, day_number, extract
+from allocator.decision import decide
+from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFieldError, StoreUnavailableError
+from allocator.experiment import Experiment, ExperimentState, OutagePolicy, Reason, Variant
 from allocator.hashing import assignment_id, user_key
 from allocator.segments import OTHER, OTHER_NUMBER, segment_key
 from server.allocation.bots import BotCounter
+from server.allocation.outage import Postgres
+from server.allocation.records import OUTAGE, Records
+from server.allocation.returning import ReturningUsers
 from server.catalog import Catalog, Snapshot
 from storage.events import AssignmentEvent
-from storage.redis.sticky import Lookup, StickyRecord, StreamFull
+from storage.records import EXISTING, NEW, NONE, Found, Lookup
 
 
-@dataclass(frozen=True)
-class AllocationRequest:
+class AllocationRequest(NamedTuple):
     """A request whose fields have been checked one by one."""
 
     experiment_id: str
@@ -42,9 +43,8 @@ class AssignmentState(Enum):
     NONE = "NONE"
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """The answer. `assigned_at` and `assignment_id` are empty where nothing is on record."""
+class Allocation(NamedTuple):
+    """The answer. `assigned_at` (Unix seconds) and `assignment_id` are empty where nothing is on record."""
 
     snapshot: Snapshot
     variant: Variant
@@ -52,15 +52,13 @@ class Allocation:
     reason: Reason
     state: AssignmentState
     assignment_id: str = ""
-    assigned_at: datetime | None = None
+    assigned_at: int = 0
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A decision that is not on record yet. Without one, the user is only looked up."""
+class Pending(NamedTuple):
+    """A decision that is not on record yet; without an event the user is only looked up."""
 
     snapshot: Snapshot
-    key: bytes
     segment_key: str
     lookup: Lookup
 
@@ -68,19 +66,42 @@ class Pending:
 class Allocate:
     """Decides by the catalog's snapshots. `identity` keys the hashes of users."""
 
-    def __init__(self, catalog: Catalog, identity: bytes, bots: BotCounter) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        identity: bytes,
+        records: Records,
+        returning: ReturningUsers,
+        postgres: Postgres,
+        bots: BotCounter,
+    ) -> None:
         """Holds no state of its own."""
         self._catalog = catalog
-        self._bots = bots
         self._identity = identity
+        self.records = records
+        self._returning = returning
+        self._postgres = postgres
+        self._bots = bots
 
-    async def prepare(self, request: AllocationRequest) -> Allocation | Pending:
-        """Answer at once where nothing is recorded, else decide.
+    async def __call__(self, request: AllocationRequest) -> Allocation:
+        """Allocate one user.
 
         Raises:
-            ExperimentNotFoundError, ExperimentStateError (DRAFT), InvalidFieldError.
+            ExperimentNotFoundError, ExperimentStateError (DRAFT), InvalidFieldError, BacklogFullError, OverloadedError,
+            StoreUnavailableError.
         """
-        snapshot = await self._catalog.get(request.experiment_id)
+        prepared = await self.prepare(request)
+        if isinstance(prepared, Allocation):
+            return prepared
+        try:
+            found = await self.records.allocate(prepared.lookup)
+        except OUTAGE:
+            return await self.during_outage(prepared)
+        return await self.finish(prepared, found)
+
+    async def prepare(self, request: AllocationRequest) -> Allocation | Pending:
+        """Answer at once where nothing is recorded, or the user is known, else decide. Raises as `__call__`."""
+        snapshot = self._catalog.known(request.experiment_id) or await self._catalog.get(request.experiment_id)
         experiment = snapshot.experiment
         context = extract(request.channel, request.attributes, request.at, experiment.time_zone)
         key = segment_key(experiment.segmentation.segment_by, context.dimensions)
@@ -95,61 +116,119 @@ class Allocate:
                 experiment_id=experiment.experiment_id,
                 state=experiment.state.value,
             )
+        at = int(request.at.timestamp())
+        day = day_number(at, experiment.time_zone)
         if context.is_bot:
-            self._bots.count(experiment.number, request.at.astimezone(ZoneInfo(experiment.time_zone)).date())
-            return _unrecorded(snapshot, experiment.control, key, Reason.BOT)
+            self._bots.count(experiment.number, day)
+            return _unrecorded(snapshot, snapshot.control, key, Reason.BOT)
         if experiment.state is ExperimentState.COMPLETED:
-            winner = experiment.variant(experiment.winner_variant_id) or experiment.control
+            winner = experiment.variant(experiment.winner_variant_id) or snapshot.control
             return _unrecorded(snapshot, winner, key, Reason.COMPLETED)
         user = user_key(self._identity, request.user_identifier)
+        lookup = Lookup(experiment.number, user, day, None)
+        known = self._returning.get(experiment.number, user, day)
+        if known is not None:
+            return await self._existing(snapshot, lookup, known)
         if experiment.state is ExperimentState.PAUSED:
-            return Pending(snapshot, user, key, Lookup(experiment.number, user, None))
-        segment = await snapshot.segments.number(key, experiment.segmentation.max_segments)
-        key = OTHER if segment == OTHER_NUMBER else key
-        decision = decide(experiment, snapshot.tables, user, segment)
-        event = _event(snapshot, user, segment, key, decision, context, request.at)
-        return Pending(snapshot, user, key, Lookup(experiment.number, user, event))
+            return Pending(snapshot, key, lookup)
+        return await self._decide(snapshot, key, lookup, context, at)
 
-    async def finish(self, pending: Pending, found: StickyRecord | StreamFull | None) -> Allocation:
+    async def finish(self, pending: Pending, found: Found) -> Allocation:
         """The answer, given what the record says. Raises BacklogFullError."""
-        event = pending.lookup.event
-        if isinstance(found, StreamFull):
-            raise BacklogFullError("the event stream is full, since it is not drained; try again later")
-        if isinstance(found, StickyRecord):
-            return await self._existing(pending, found)
-        if event is None:
-            return _unrecorded(
-                pending.snapshot, pending.snapshot.experiment.control, pending.segment_key, Reason.PAUSED
+        code = found.code
+        if code == NEW:
+            snapshot = pending.snapshot
+            return Allocation(
+                snapshot,
+                snapshot.variants[found.variant],
+                pending.segment_key,
+                Reason(found.reason),
+                AssignmentState.NEW,
+                self._assignment_id(pending.lookup),
+                found.assigned_at,
             )
-        return Allocation(
-            pending.snapshot,
-            pending.snapshot.variants[event.variant],
-            pending.segment_key,
-            Reason(event.reason),
-            AssignmentState.NEW,
-            self._assignment_id(pending),
-            datetime.fromtimestamp(event.assigned_at, UTC),
-        )
+        if code == EXISTING:
+            return await self._existing(pending.snapshot, pending.lookup, found)
+        if code == NONE:
+            return _unrecorded(pending.snapshot, pending.snapshot.control, pending.segment_key, Reason.PAUSED)
+        raise BacklogFullError("the event stream is full, since it is not drained; try again later")
 
-    async def _existing(self, pending: Pending, record: StickyRecord) -> Allocation:
+    async def during_outage(self, pending: Pending) -> Allocation:
+        """The answer while Redis is away. Raises StoreUnavailableError if the experiment wants that."""
         snapshot = pending.snapshot
-        if record.variant not in snapshot.variants:  # added since this process looked
+        found = await self._postgres.find(pending.lookup)
+        if found is not None:
+            return await self._existing(snapshot, pending.lookup, found)
+        if snapshot.experiment.state is ExperimentState.PAUSED:
+            return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.PAUSED)
+        if snapshot.experiment.on_outage is OutagePolicy.UNAVAILABLE:
+            raise StoreUnavailableError("Redis does not answer; try again")
+        return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.DEGRADED)
+
+    async def _decide(
+        self, snapshot: Snapshot, key: str, lookup: Lookup, context: Context, at: int
+    ) -> Allocation | Pending:
+        experiment = snapshot.experiment
+        segment = snapshot.segments.known(key)
+        if segment is None:
+            try:
+                segment = await snapshot.segments.number(key, experiment.segmentation.max_segments)
+            except OUTAGE:
+                return await self.during_outage(Pending(snapshot, key, lookup))
+        if segment == OTHER_NUMBER:
+            key = OTHER
+        decision = decide(experiment, snapshot.tables, lookup.user_key, segment)
+        event = AssignmentEvent(
+            experiment.number,
+            lookup.user_key,
+            decision.variant,
+            experiment.segmentation_version,
+            segment,
+            key,
+            decision.reason,
+            decision.group,
+            snapshot.tables.version,
+            experiment.revision,
+            decision.propensity,
+            decision.marginal,
+            decision.q_segment,
+            decision.q_global,
+            dict(context.dimensions),
+            at,
+        )
+        return Pending(snapshot, key, lookup._replace(event=event))
+
+    async def _existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:
+        variant = snapshot.variants.get(found.variant)
+        if variant is None:  # added since this process looked
             await self._catalog.refresh(snapshot.experiment.experiment_id)
             snapshot = await self._catalog.get(snapshot.experiment.experiment_id)
-        variant = snapshot.variants[record.variant]
-        registry = await self._catalog.registry(snapshot.experiment.number, record.segmentation_version)
+            variant = snapshot.variants[found.variant]
         return Allocation(
             snapshot,
-            snapshot.experiment.control if variant.retired else variant,
-            await registry.key(record.segment),
-            Reason.VARIANT_RETIRED if variant.retired else record.reason,
+            snapshot.control if variant.retired else variant,
+            await self._segment_key(snapshot, found),
+            Reason.VARIANT_RETIRED if variant.retired else Reason(found.reason),
             AssignmentState.EXISTING,
-            self._assignment_id(pending),
-            datetime.fromtimestamp(record.assigned_at, UTC),
+            self._assignment_id(lookup),
+            found.assigned_at,
         )
 
-    def _assignment_id(self, pending: Pending) -> str:
-        return assignment_id(self._identity, pending.lookup.experiment, pending.key)
+    async def _segment_key(self, snapshot: Snapshot, found: Found) -> str:
+        """What was answered to the user; "other" where an outage hides it."""
+        registry = snapshot.segments
+        if found.segmentation_version == snapshot.experiment.segmentation_version:
+            key = registry.known_key(found.segment)
+            if key is not None:
+                return key
+        try:
+            registry = await self._catalog.registry(snapshot.experiment.number, found.segmentation_version)
+            return await registry.key(found.segment)
+        except OUTAGE:
+            return OTHER
+
+    def _assignment_id(self, lookup: Lookup) -> str:
+        return assignment_id(self._identity, lookup.experiment, lookup.user_key)
 
 
 def _unrecorded(snapshot: Snapshot, variant: Variant, key: str, reason: Reason) -> Allocation:
@@ -158,26 +237,3 @@ def _unrecorded(snapshot: Snapshot, variant: Variant, key: str, reason: Reason) 
 
 def _variant_ids(experiment: Experiment) -> str:
     return ", ".join(variant.variant_id for variant in experiment.variants)
-
-
-def _event(
-    snapshot: Snapshot, user: bytes, segment: int, key: str, decision: Decision, context: Context, at: datetime
-) -> AssignmentEvent:
-    return AssignmentEvent(
-        experiment=snapshot.experiment.number,
-        user_key=user,
-        variant=decision.variant,
-        segmentation_version=snapshot.experiment.segmentation_version,
-        segment=segment,
-        segment_key=key,
-        reason=decision.reason,
-        group=decision.group,
-        posterior_version=snapshot.tables.version,
-        revision=snapshot.experiment.revision,
-        propensity=decision.propensity,
-        marginal=decision.marginal,
-        q_segment=decision.q_segment,
-        q_global=decision.q_global,
-        context=dict(context.dimensions),
-        assigned_at=int(at.timestamp()),
-    )

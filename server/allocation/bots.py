@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from datetime import date
 
 import structlog
 from redis.asyncio import Redis
@@ -19,10 +18,10 @@ class BotCounter:
     def __init__(self, redis: Redis) -> None:
         """Nothing is counted yet."""
         self._redis = redis
-        self._requests: Counter[tuple[int, date]] = Counter()
+        self._requests: Counter[tuple[int, int]] = Counter()
 
-    def count(self, experiment_number: int, day: date) -> None:
-        """One more request."""
+    def count(self, experiment_number: int, day: int) -> None:
+        """One more request, on a day since 1970."""
         self._requests[experiment_number, day] += 1
 
     async def run(self) -> None:

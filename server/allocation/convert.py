@@ -13,10 +13,9 @@ from allocator.errors import (
 )
 from allocator.experiment import ExperimentState
 from allocator.hashing import parse_assignment_id, user_key
+from server.allocation.records import Records
 from server.catalog import Catalog
-from server.coalescer import Coalescer
 from storage.events import ConversionEvent
-from storage.redis.keys import shard_of
 from storage.redis.sticky import ConversionAnswer
 
 _ACTIVE = (ExperimentState.RUNNING, ExperimentState.PAUSED)
@@ -39,10 +38,10 @@ class ConversionRequest:
 class Outcome(Enum):
     """What became of a conversion in one experiment."""
 
-    RECORDED = "R"
-    DUPLICATE = "D"
-    NO_ASSIGNMENT = "N"
-    OUTSIDE_WINDOW = "B"
+    RECORDED = b"R"
+    DUPLICATE = b"D"
+    NO_ASSIGNMENT = b"N"
+    OUTSIDE_WINDOW = b"B"
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,11 @@ class ConversionResult:
 class Convert:
     """Finds the assignments by the catalog's index. `identity` keys the hashes of users."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        identity: bytes,
-        shards: int,
-        coalescer: Coalescer[ConversionEvent, ConversionAnswer],
-    ) -> None:
+    def __init__(self, catalog: Catalog, identity: bytes, records: Records) -> None:
         """Holds no state of its own."""
         self._catalog = catalog
         self._identity = identity
-        self._shards = shards
-        self._coalescer = coalescer
+        self._records = records
 
     async def __call__(self, request: ConversionRequest) -> list[ConversionResult]:
         """Record the conversion in each experiment concerned.
@@ -77,10 +69,7 @@ class Convert:
             request names its experiment, ConversionBeforeAssignmentError.
         """
         targets, key = await self._targets(request)
-        shard = shard_of(key, self._shards)
-        answers = await asyncio.gather(
-            *(self._coalescer.submit(shard, _event(request, number, key)) for number in targets)
-        )
+        answers = await asyncio.gather(*(self._records.convert(_event(request, number, key)) for number in targets))
         named = bool(request.assignment_id or request.experiment_id)
         results = []
         for experiment_id, answer in zip(targets.values(), answers, strict=True):
@@ -124,10 +113,10 @@ def _event(request: ConversionRequest, number: int, key: bytes) -> ConversionEve
 
 
 def _outcome(answer: ConversionAnswer, named: bool) -> Outcome:
-    if answer.code == "F":
+    if answer.code == b"F":
         raise BacklogFullError("the event stream is full, since it is not drained; try again later")
     outcome = Outcome(answer.code)
-    if outcome is Outcome.OUTSIDE_WINDOW and named and answer.assigned_at is not None:
+    if outcome is Outcome.OUTSIDE_WINDOW and named:
         assigned_at = datetime.fromtimestamp(answer.assigned_at, UTC).isoformat()
         raise ConversionBeforeAssignmentError(
             f"event_time: the conversion is dated before its assignment, which was at {assigned_at}",

@@ -7,8 +7,8 @@ from datetime import datetime
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from allocator.context import Email, Funnel, Push, Web
-from allocator.segments import display_name
 from server.allocation.allocate import Allocation, AllocationRequest
+from server.allocation.answers import answer, ok_item
 from server.allocation.convert import ConversionRequest, ConversionResult
 from server.fields import Fields
 
@@ -37,20 +37,14 @@ def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> Alloca
     )
 
 
-def allocation_response(allocation: Allocation, variant: pb.Variant | None) -> pb.AllocateUserResponse:
-    """The answer; in batches the variant is said once, apart."""
-    response = pb.AllocateUserResponse(
-        assignment_id=allocation.assignment_id,
-        variant_id=allocation.variant.variant_id,
-        variant=variant,
-        segment_key=allocation.segment_key,
-        segment_display_name=display_name(allocation.segment_key),
-        reason=pb.Reason.ValueType(allocation.reason.value),
-        assignment_state=pb.AssignmentState.Value(f"ASSIGNMENT_STATE_{allocation.state.value}"),
-    )
-    if allocation.assigned_at is not None:
-        response.assigned_at.FromDatetime(allocation.assigned_at)
-    return response
+def allocation_response(allocation: Allocation) -> bytes:
+    """A serialised AllocateUserResponse."""
+    return _answer(allocation, allocation.snapshot.answers[allocation.variant.number].whole)
+
+
+def allocation_item(allocation: Allocation) -> bytes:
+    """A serialised item of AllocateUsersResponse; the content of the variant is said once, apart."""
+    return ok_item(_answer(allocation, allocation.snapshot.answers[allocation.variant.number].id_only))
 
 
 def conversion_request(message: pb.RecordConversionRequest, now: datetime) -> ConversionRequest:
@@ -93,6 +87,17 @@ def conversion_results(results: list[ConversionResult]) -> list[pb.RecordConvers
         )
         for result in results
     ]
+
+
+def _answer(allocation: Allocation, variant: bytes) -> bytes:
+    return answer(
+        variant,
+        allocation.segment_key,
+        allocation.reason,
+        allocation.state.value,
+        allocation.assignment_id,
+        allocation.assigned_at,
+    )
 
 
 def _channel(request: pb.AllocateUserRequest) -> Web | Email | Funnel | Push | None:

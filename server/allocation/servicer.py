@@ -1,17 +1,13 @@
 """AllocationService: converts, delegates, and gives each item of a batch its own status."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import grpc
-import structlog
-from google.rpc import status_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
-from samplit.allocation.v1 import allocation_service_pb2_grpc as pb_grpc
 
-from allocator.errors import InvalidFieldError, SamplitError
-from server.allocation.allocate import Allocate, Allocation, AllocationRequest
+from server.allocation.allocate import Allocate
+from server.allocation.batches import Batches
 from server.allocation.convert import Convert
 from server.allocation.messages import (
     allocation_request,
@@ -20,59 +16,42 @@ from server.allocation.messages import (
     conversion_results,
 )
 from server.clock import Clock
-from server.coalescer import Coalescer
-from server.status import OK, as_samplit_error, to_status
-from storage.redis.keys import shard_of
-from storage.redis.sticky import Lookup, StickyRecord, StreamFull
 
-log = structlog.get_logger()
+SERVICE = pb.DESCRIPTOR.services_by_name["AllocationService"].full_name
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
-_Request = TypeVar("_Request")
-_Result = TypeVar("_Result")
-_MOST_ITEMS = 1_000
-_YIELD_EVERY = 32  # items of a batch between which other calls may run
 
 
-class AllocationServicer(pb_grpc.AllocationServiceServicer):
-    """The data plane."""
+class AllocationServicer:
+    """The data plane. Allocations are answered as bytes, joined from pieces that were serialised before."""
 
-    def __init__(
-        self,
-        allocate: Allocate,
-        convert: Convert,
-        coalescer: Coalescer[Lookup, StickyRecord | StreamFull | None],
-        shards: int,
-        clock: Clock,
-    ) -> None:
-        """All of it is shared with nobody but this process's calls."""
+    def __init__(self, allocate: Allocate, convert: Convert, clock: Clock) -> None:
+        """Holds no state of its own."""
         self._allocate = allocate
         self._convert = convert
-        self._coalescer = coalescer
-        self._shards = shards
+        self._batches = Batches(allocate, convert)
         self._clock = clock
 
-    async def AllocateUser(self, request: pb.AllocateUserRequest, _context: _Context) -> pb.AllocateUserResponse:
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the methods."""
+        handlers = {
+            "AllocateUser": _handler(self.AllocateUser, pb.AllocateUserRequest, None),
+            "AllocateUsers": _handler(self.AllocateUsers, pb.AllocateUsersRequest, None),
+            "RecordConversion": _handler(
+                self.RecordConversion, pb.RecordConversionRequest, pb.RecordConversionResponse
+            ),
+            "RecordConversions": _handler(
+                self.RecordConversions, pb.RecordConversionsRequest, pb.RecordConversionsResponse
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def AllocateUser(self, request: pb.AllocateUserRequest, _context: _Context) -> bytes:
         """See the proto."""
-        allocation = await self._allocated(allocation_request(request, self._clock()))
-        return allocation_response(allocation, _message(allocation))
+        return allocation_response(await self._allocate(allocation_request(request, self._clock())))
 
-    async def AllocateUsers(self, request: pb.AllocateUsersRequest, _context: _Context) -> pb.AllocateUsersResponse:
+    async def AllocateUsers(self, request: pb.AllocateUsersRequest, _context: _Context) -> bytes:
         """See the proto."""
-        now = self._clock()
-
-        async def one(item: pb.AllocateUserRequest) -> Allocation:
-            return await self._allocated(allocation_request(item, now))
-
-        response = pb.AllocateUsersResponse()
-        for status, allocation in await _each(request.requests, one):
-            if allocation is None:
-                response.items.add(status=status)
-                continue
-            response.items.add(status=status, allocation=allocation_response(allocation, None))
-            name = f"{allocation.snapshot.experiment.experiment_id}/{allocation.variant.variant_id}"
-            if name not in response.variants:
-                response.variants[name].CopyFrom(_message(allocation))
-        return response
+        return await self._batches.allocate(request.requests, self._clock())
 
     async def RecordConversion(
         self, request: pb.RecordConversionRequest, _context: _Context
@@ -85,48 +64,12 @@ class AllocationServicer(pb_grpc.AllocationServiceServicer):
         self, request: pb.RecordConversionsRequest, _context: _Context
     ) -> pb.RecordConversionsResponse:
         """See the proto."""
-        now = self._clock()
-
-        async def one(item: pb.RecordConversionRequest) -> list[pb.RecordConversionResponse.Result]:
-            return conversion_results(await self._convert(conversion_request(item, now)))
-
-        outcomes = await _each(request.requests, one)
-        return pb.RecordConversionsResponse(
-            items=[pb.RecordConversionsResponse.Item(status=status, results=results) for status, results in outcomes]
-        )
-
-    async def _allocated(self, request: AllocationRequest) -> Allocation:
-        prepared = await self._allocate.prepare(request)
-        if isinstance(prepared, Allocation):
-            return prepared
-        found = await self._coalescer.submit(shard_of(prepared.key, self._shards), prepared.lookup)
-        return await self._allocate.finish(prepared, found)
+        return await self._batches.convert(request.requests, self._clock())
 
 
-def _message(allocation: Allocation) -> pb.Variant:
-    return allocation.snapshot.messages[allocation.variant.number]
-
-
-async def _each(
-    items: Sequence[_Request], one: Callable[[_Request], Awaitable[_Result]]
-) -> list[tuple[status_pb2.Status, _Result | None]]:
-    """The outcome of every item, in order. Items of one batch share round trips."""
-    if len(items) > _MOST_ITEMS:
-        raise InvalidFieldError.of("requests", f"must have at most {_MOST_ITEMS} items, has {len(items)}")
-
-    async def outcome(item: _Request) -> tuple[status_pb2.Status, _Result | None]:
-        try:
-            return OK, await one(item)
-        except Exception as error:
-            known = as_samplit_error(error)
-            if known is None:
-                log.error("item failed", exc_info=error)
-                known = SamplitError("the server failed; its log says why")
-            return to_status(known), None
-
-    tasks = []
-    for index, item in enumerate(items):
-        tasks.append(asyncio.create_task(outcome(item)))
-        if index % _YIELD_EVERY == _YIELD_EVERY - 1:
-            await asyncio.sleep(0)
-    return await asyncio.gather(*tasks)
+def _handler(method: Callable[..., Any], request: Any, response: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_unary_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=None if response is None else response.SerializeToString,
+    )

@@ -1,7 +1,6 @@
 """Composes one server process: stores, catalog, use cases, servicers, gRPC servers for both planes."""
 
 import asyncio
-from functools import partial
 from typing import Any, Self
 
 import asyncpg
@@ -15,7 +14,6 @@ from samplit.admin.v1 import (
     segmentation_service_pb2,
     segmentation_service_pb2_grpc,
 )
-from samplit.allocation.v1 import allocation_service_pb2, allocation_service_pb2_grpc
 
 from allocator.context import load_tables
 from allocator.kernels import warm_up
@@ -27,24 +25,25 @@ from server.admin.writes import Writes
 from server.allocation.allocate import Allocate
 from server.allocation.bots import BotCounter
 from server.allocation.convert import Convert
-from server.allocation.servicer import AllocationServicer
+from server.allocation.outage import Postgres
+from server.allocation.records import Records
+from server.allocation.returning import ReturningUsers
+from server.allocation.servicer import SERVICE, AllocationServicer
 from server.authentication import Authenticator
 from server.catalog import Catalog
 from server.clock import Clock
-from server.coalescer import Coalescer
 from server.interceptor import Gate
-from server.settings import SHARDS, Settings
+from server.settings import Settings
 from server.tasks import end, run_together
 from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
-from storage.redis import sticky
 from storage.redis.client import create_client, prepare
+from storage.redis.link import Link
 
 _POOL_SIZE = 8
-_ALLOCATION = allocation_service_pb2.DESCRIPTOR.services_by_name["AllocationService"].full_name
 _EXPERIMENTS = experiment_service_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
 _SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-_SCOPES = {_ALLOCATION: "allocate", _EXPERIMENTS: "admin", _SEGMENTATION: "admin"}
+_SCOPES = {SERVICE: "allocate", _EXPERIMENTS: "admin", _SEGMENTATION: "admin"}
 _OPTIONS = [
     ("grpc.so_reuseport", 1),
     # SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
@@ -65,13 +64,13 @@ class Application:
         self._authenticator = Authenticator(redis)
         self._catalog = Catalog(redis, secrets, self._authenticator, settings.poll_interval)
         self._bots = BotCounter(redis)
+        self._link = Link(redis, settings.redis_timeout)
+        self._returning = ReturningUsers()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
         gate = Gate(self._authenticator, _SCOPES)
         self._allocation = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
         self._admin = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
-        allocation_service_pb2_grpc.add_AllocationServiceServicer_to_server(
-            self._allocation_servicer(secrets.identity, clock), self._allocation
-        )
+        self._allocation_servicer(settings.shards, secrets.identity, clock).add_to(self._allocation)
         writes = Writes(pool, redis, self._catalog, clock)
         commands = ExperimentCommands(writes, secrets, clock)
         experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
@@ -80,7 +79,7 @@ class Application:
         segmentation_service_pb2_grpc.add_SegmentationServiceServicer_to_server(
             SegmentationServicer(pool, SegmentationCommands(writes, clock), self._catalog, clock), self._admin
         )
-        self.port = self._listen(self._allocation, (_ALLOCATION,), settings, settings.port)
+        self.port = self._listen(self._allocation, (SERVICE,), settings, settings.port)
         self.admin_port = self._listen(self._admin, (_EXPERIMENTS, _SEGMENTATION), settings, settings.admin_port)
 
     @classmethod
@@ -97,7 +96,10 @@ class Application:
         application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
         await application._authenticator.reload()
         await application._catalog.load_index()
-        application._background = asyncio.create_task(run_together(application._catalog.run(), application._bots.run()))
+        application._background = asyncio.create_task(
+            run_together(application._link.run(), application._catalog.run(), application._bots.run())
+        )
+        await application._link.connected()
         await application._allocation.start()
         await application._admin.start()
         await application._say(health_pb2.HealthCheckResponse.SERVING)
@@ -118,11 +120,11 @@ class Application:
         """Pass on what is counted in memory."""
         await self._bots.flush()
 
-    def _allocation_servicer(self, identity: bytes, clock: Clock) -> AllocationServicer:
-        allocations = Coalescer(partial(sticky.allocate, self._redis))
-        conversions = Coalescer(partial(sticky.convert, self._redis))
-        convert = Convert(self._catalog, identity, SHARDS, conversions)
-        return AllocationServicer(Allocate(self._catalog, identity, self._bots), convert, allocations, SHARDS, clock)
+    def _allocation_servicer(self, shards: int, identity: bytes, clock: Clock) -> AllocationServicer:
+        records = Records(self._link, shards, self._returning)
+        postgres = Postgres(self._pool)
+        allocate = Allocate(self._catalog, identity, records, self._returning, postgres, self._bots)
+        return AllocationServicer(allocate, Convert(self._catalog, identity, records), clock)
 
     def _listen(self, server: Any, services: tuple[str, ...], settings: Settings, port: int) -> int:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

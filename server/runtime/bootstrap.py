@@ -5,11 +5,12 @@ from redis.asyncio import Redis
 
 from server.authentication import SCOPES, hash_key, new_key
 from server.clock import Clock
-from server.settings import SHARDS, Settings
+from server.settings import Settings
 from storage.encryption import load_secrets, write_secret
 from storage.postgres import api_keys as stored_keys
+from storage.postgres import experiments
 from storage.postgres.pool import agree_on_installation, connect, migrate
-from storage.redis import api_keys
+from storage.redis import api_keys, publications, streams
 from storage.redis.client import create_client, prepare
 
 
@@ -26,8 +27,11 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
         connection = await connect(dsn)
         try:
             secrets = load_secrets(settings.secrets_directory)
-            await agree_on_installation(connection, secrets.identity_fingerprint, SHARDS)
+            await agree_on_installation(connection, secrets.identity_fingerprint, settings.shards)
             await _first_key(settings, connection, redis, clock)
+            if not await experiments.progress(connection):  # a new installation: there is nothing to refill Redis with
+                await streams.open_shards(redis, settings.shards)
+                await publications.set_complete(redis)
         finally:
             await connection.close()
     finally:

@@ -7,6 +7,8 @@ import asyncpg
 import structlog
 from redis.asyncio import Redis
 
+from server.settings import Settings
+from server.worker.refill import refill
 from storage.events import Event, encode_event
 from storage.postgres import drain
 from storage.postgres.pool import connect
@@ -22,12 +24,15 @@ _POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 class Drain:
     """One shard's drain. Several workers may run it: the one with the lease works, the others stand by."""
 
-    def __init__(self, dsn: str, redis: Redis, shard: int, *, batch: int, counted: Callable[[set[int]], None]) -> None:
-        """`batch` is in stream entries; `counted` is told which experiments' counts changed."""
+    def __init__(
+        self, dsn: str, redis: Redis, shard: int, settings: Settings, *, counted: Callable[[set[int]], None]
+    ) -> None:
+        """`counted` is told which experiments' counts changed."""
         self._dsn = dsn
         self._redis = redis
         self._shard = shard
-        self._batch = batch
+        self._shards = settings.shards
+        self._batch = settings.drain_batch
         self._counted = counted
 
     async def run(self) -> None:
@@ -50,6 +55,8 @@ class Drain:
         while True:
             entries = await streams.read(self._redis, self._shard, entries=self._batch)
             if not entries:
+                if not await streams.is_open(self._redis, self._shard):
+                    await refill(connection, self._redis, self._shard, self._shards)
                 await streams.wait(self._redis, self._shard, milliseconds=_WAIT_MILLISECONDS)
                 continue
             for damaged in (each for entry in entries for each in entry.damaged):

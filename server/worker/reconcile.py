@@ -13,7 +13,7 @@ from server.publisher import publish_segments
 from storage.postgres import api_keys as stored_keys
 from storage.postgres import counts, experiments, posteriors, requests, traffic
 from storage.postgres.experiments import Progress
-from storage.redis import api_keys, bots, client, publications
+from storage.redis import api_keys, bots, publications
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 5.0
@@ -42,8 +42,6 @@ class Reconciler:
 
     async def once(self) -> None:
         """Bring Redis up to date with Postgres."""
-        if not await client.has_functions(self._redis):
-            await client.load_functions(self._redis)
         async with self._pool.acquire() as connection:
             active = await stored_keys.active(connection)
             if {key.secret_hash: key for key in active} != await api_keys.load(self._redis):
@@ -51,6 +49,7 @@ class Reconciler:
             progress = await experiments.progress(connection)
             for start in range(0, len(progress), _CHUNK):
                 await self._publish_missing(connection, progress[start : start + _CHUNK])
+            await publications.set_complete(self._redis)
             self._changed(await counts.unpublished(connection))
             await traffic.add_bot_requests(connection, await bots.take(self._redis))
             await requests.forget(connection, self._clock() - _REMEMBER_REQUESTS)

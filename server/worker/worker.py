@@ -4,7 +4,7 @@ import asyncio
 
 from allocator.kernels import warm_up
 from server.clock import Clock
-from server.settings import SHARDS, Settings
+from server.settings import Settings
 from server.tasks import run_together
 from server.worker.admit import Admission
 from server.worker.drain import Drain
@@ -34,9 +34,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
         reconciler = Reconciler(pool, redis, clock, publisher.changed)
         await reconciler.once()
-        drains = [
-            Drain(dsn, redis, shard, batch=settings.drain_batch, counted=publisher.changed) for shard in range(SHARDS)
-        ]
+        drains = [Drain(dsn, redis, shard, settings, counted=publisher.changed) for shard in range(settings.shards)]
         ready.set()
         await run_together(
             publisher.run(),

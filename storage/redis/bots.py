@@ -1,19 +1,21 @@
 """How many allocation requests of bots there were, on their way from the servers to Postgres."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import cast
 
 from redis.asyncio import Redis
 
 from storage.redis import keys
 
+_EPOCH = date(1970, 1, 1)
 
-async def add(client: Redis, requests: Mapping[tuple[int, date], int]) -> None:
-    """Add requests, by experiment number and day."""
+
+async def add(client: Redis, requests: Mapping[tuple[int, int], int]) -> None:
+    """Add requests, by experiment number and day since 1970."""
     async with client.pipeline(transaction=False) as pipe:
         for (number, day), count in requests.items():
-            pipe.hincrby(keys.BOTS, f"{number} {day.isoformat()}", count)
+            pipe.hincrby(keys.BOTS, f"{number} {day}", count)
         await pipe.execute()
 
 
@@ -26,5 +28,5 @@ async def take(client: Redis) -> dict[tuple[int, date], int]:
     found = {}
     for field, count in cast("dict[bytes, bytes]", rows).items():
         number, day = field.decode().split(" ")
-        found[int(number), date.fromisoformat(day)] = int(count)
+        found[int(number), _EPOCH + timedelta(days=int(day))] = int(count)
     return found

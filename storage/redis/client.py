@@ -1,12 +1,12 @@
 """The connection to Redis, checked at start, and the function library loaded on it."""
 
-from importlib.resources import files
 from typing import cast
 
 import redis.exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from allocator.errors import StoreUnavailableError
+from storage.redis import library
 
 _TIMEOUT_SECONDS = 2.0
 _CONNECTIONS = 32  # a call that needs one more waits for its turn
@@ -18,6 +18,7 @@ def create_client(url: str) -> Redis:
     try:
         pool = BlockingConnectionPool.from_url(
             url,
+            protocol=2,  # answers in order, and nothing between them
             max_connections=_CONNECTIONS,
             timeout=_TIMEOUT_SECONDS,
             socket_timeout=_TIMEOUT_SECONDS,
@@ -42,19 +43,9 @@ async def prepare(client: Redis) -> None:
                 f"Redis at SAMPLIT_REDIS_URL may evict keys (maxmemory-policy is {policy}): "
                 "users would change their variant. Set maxmemory-policy to noeviction"
             )
-        await load_functions(client)
+        await library.load(client)
     except redis.exceptions.RedisError as error:
         raise StoreUnavailableError(f"Redis does not answer at SAMPLIT_REDIS_URL: {error}") from error
-
-
-async def load_functions(client: Redis) -> None:
-    """Load the function library, replacing an older one."""
-    await client.function_load((files("storage.redis") / "functions.lua").read_text(), replace=True)
-
-
-async def has_functions(client: Redis) -> bool:
-    """Whether a library is there: a Redis that was emptied has none."""
-    return bool(await client.function_list(library="samplit"))
 
 
 async def read_hash(client: Redis, key: str) -> dict[bytes, bytes]:

@@ -1,11 +1,18 @@
-#!lua name=samplit
+#!lua name=samplit_VERSION
 
--- What the data plane does in one step on the server. All keys of a call are in one slot: sticky records, dedupe marks
--- and the stream of a shard share its hash tag, and their names are built from the declared prefix KEYS[1].
+-- What the data plane does in one step on the server. All keys of a call are in one slot: sticky records, dedupe marks,
+-- the epoch and the stream of a shard share its hash tag, and names are built from the declared prefix KEYS[1].
 --
--- A sticky record starts with its assigned_at: 4 bytes, little-endian Unix seconds.
+-- A batch comes as one string of packed items, little-endian, and is answered by one string: the epoch of the shard (8
+-- bytes), then a fixed number of bytes for each item. No epoch means that the shard has lost its records, or is being
+-- refilled: nothing is looked up then, and the answer is empty.
+--
+-- A sticky record has 13 bytes: assigned_at (4, Unix seconds), variant (2), reason (1), segmentation version (2),
+-- segment (2), and the day on which its user was last seen (2, days since 1970).
 
-local FULL = 'F'
+local EXISTING, NEW, NONE, FULL = 'E', 'W', 'N', 'F'
+local RECORD = 13
+local PADDING = ('\0'):rep(RECORD)
 
 local function is_full(stream, limit)
   return redis.call('XLEN', stream) >= limit
@@ -15,62 +22,108 @@ local function append(stream, payloads)
   if #payloads == 0 then return end
   local fields = {}
   for position, payload in ipairs(payloads) do
-    fields[#fields + 1] = position
-    fields[#fields + 1] = payload
+    fields[2 * position - 1] = position
+    fields[2 * position] = payload
   end
   redis.call('XADD', stream, '*', unpack(fields))
 end
 
--- KEYS: record prefix, stream. ARGV: stream limit, then for each user: bucket, field, record, event.
--- An empty record looks up only. Answers for each user: the record found, false if there was none (and record is now
--- stored), or 'F' if there was none and the stream is full.
-local function allocate(keys, args)
-  local full = is_full(keys[2], tonumber(args[1]))
-  local answers, events = {}, {}
-  for i = 2, #args, 4 do
-    local bucket = keys[1] .. args[i]
-    local found = redis.call('HGET', bucket, args[i + 1])
-    if not found and args[i + 2] ~= '' then
-      if full then
-        found = FULL
-      else
-        redis.call('HSET', bucket, args[i + 1], args[i + 2])
-        events[#events + 1] = args[i + 3]
-      end
-    end
-    answers[#answers + 1] = found
-  end
-  append(keys[2], events)
-  return answers
+-- Bytes 5 and 6 of the user key name the bucket, the next 8 are the field.
+local function place(prefix, experiment, key)
+  local low, high = key:byte(5, 6)
+  return prefix .. experiment .. ':' .. (low + 256 * high), key:sub(7, 14)
 end
 
--- KEYS: record prefix, stream, dedupe prefix. ARGV: stream limit, dedupe seconds, then for each conversion: bucket,
--- field, Unix seconds of the conversion, dedupe key, event.
--- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' and the assignment's record
--- where the conversion is dated before it.
-local function convert(keys, args)
+-- A VisitEvent of storage.events, in MessagePack.
+local function visit(experiment, key, day)
+  return '\148\161v' .. struct.pack('>BI4BBc16BI2', 206, experiment, 196, 16, key, 205, day)
+end
+
+-- KEYS: record prefix, stream, epoch. ARGV: stream limit; items of experiment (4), day (2), user key (16), size of the
+-- event (2), and where that is not 0, the first 11 bytes of the record, and the event.
+-- Items without an event look up only. Answers for each: EXISTING, NEW, NONE or FULL, and the record that is there.
+-- A user's first visit of a day is noted in the record and told to the stream.
+local function allocate(keys, args)
+  local epoch = redis.call('GET', keys[3])
+  if not epoch then return '' end
   local full = is_full(keys[2], tonumber(args[1]))
-  local answers, events = {}, {}
-  for i = 3, #args, 5 do
-    local record = redis.call('HGET', keys[1] .. args[i], args[i + 1])
+  local items, position = args[2], 1
+  local answers, events = {epoch}, {}
+  while position <= #items do
+    local experiment, day, key, size
+    experiment, day, key, size, position = struct.unpack('<I4I2c16I2', items, position)
+    local bucket, field = place(keys[1], experiment, key)
+    local found = redis.call('HGET', bucket, field)
     local answer
-    if not record then
-      answer = 'N'
-    elseif tonumber(args[i + 2]) < struct.unpack('<I4', record) then
-      answer = 'B' .. record
-    elseif redis.call('EXISTS', keys[3] .. args[i + 3]) == 1 then
-      answer = 'D'
+    if found then
+      if struct.unpack('<I2', found, RECORD - 1) < day and not full then
+        found = found:sub(1, RECORD - 2) .. struct.pack('<I2', day)
+        redis.call('HSET', bucket, field, found)
+        events[#events + 1] = visit(experiment, key, day)
+      end
+      answer = EXISTING .. found
+    elseif size == 0 then
+      answer = NONE .. PADDING
     elseif full then
-      answer = FULL
+      answer = FULL .. PADDING
     else
-      redis.call('SET', keys[3] .. args[i + 3], '', 'EX', args[2])
-      events[#events + 1] = args[i + 4]
-      answer = 'R'
+      local record = items:sub(position, position + RECORD - 3) .. struct.pack('<I2', day)
+      redis.call('HSET', bucket, field, record)
+      events[#events + 1] = items:sub(position + RECORD - 2, position + RECORD - 3 + size)
+      answer = NEW .. record
     end
+    if size > 0 then position = position + RECORD - 2 + size end
     answers[#answers + 1] = answer
   end
   append(keys[2], events)
-  return answers
+  return table.concat(answers)
+end
+
+-- KEYS: record prefix, stream, epoch, dedupe prefix. ARGV: stream limit; dedupe seconds; items of experiment (4), Unix
+-- seconds of the conversion (4), user key (16), dedupe mark (16), size of the event (2), and the event.
+-- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' dated before the assignment;
+-- and the assignment's seconds (4).
+local function convert(keys, args)
+  local epoch = redis.call('GET', keys[3])
+  if not epoch then return '' end
+  local full = is_full(keys[2], tonumber(args[1]))
+  local items, position = args[3], 1
+  local answers, events = {epoch}, {}
+  while position <= #items do
+    local experiment, seconds, key, mark, size
+    experiment, seconds, key, mark, size, position = struct.unpack('<I4I4c16c16I2', items, position)
+    local record = redis.call('HGET', place(keys[1], experiment, key))
+    local assigned = record and struct.unpack('<I4', record) or 0
+    local answer
+    if not record then
+      answer = 'N'
+    elseif seconds < assigned then
+      answer = 'B'
+    elseif redis.call('EXISTS', keys[4] .. mark) == 1 then
+      answer = 'D'
+    elseif full then
+      answer = 'F'
+    else
+      redis.call('SET', keys[4] .. mark, '', 'EX', args[2])
+      events[#events + 1] = items:sub(position, position + size - 1)
+      answer = 'R'
+    end
+    position = position + size
+    answers[#answers + 1] = answer .. struct.pack('<I4', assigned)
+  end
+  append(keys[2], events)
+  return table.concat(answers)
+end
+
+-- KEYS: record prefix. ARGV: items of experiment (4), user key (16), record. Writes what Postgres knows of assignments.
+local function restore(keys, args)
+  local items, position = args[1], 1
+  while position <= #items do
+    local experiment, key, record
+    experiment, key, record, position = struct.unpack('<I4c16c13', items, position)
+    local bucket, field = place(keys[1], experiment, key)
+    redis.call('HSET', bucket, field, record)
+  end
 end
 
 -- A segment registry is a hash: segment key -> number, negative where the segment is retired: its users keep it, and
@@ -142,9 +195,10 @@ local function publish(keys, args)
   return 1
 end
 
-redis.register_function('samplit_allocate', allocate)
-redis.register_function('samplit_convert', convert)
-redis.register_function('samplit_register_segment', register_segment)
-redis.register_function('samplit_revise_segments', revise_segments)
-redis.register_function('samplit_restore_segments', restore_segments)
-redis.register_function('samplit_publish', publish)
+redis.register_function('samplit_VERSION_allocate', allocate)
+redis.register_function('samplit_VERSION_convert', convert)
+redis.register_function('samplit_VERSION_restore', restore)
+redis.register_function('samplit_VERSION_register_segment', register_segment)
+redis.register_function('samplit_VERSION_revise_segments', revise_segments)
+redis.register_function('samplit_VERSION_restore_segments', restore_segments)
+redis.register_function('samplit_VERSION_publish', publish)

@@ -6,6 +6,7 @@
 INDEX = "samplit:index"  # hash: experiment number -> "STATE experiment_id", of all but drafts
 API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope"
 BOTS = "samplit:bots"  # hash: "number day" -> requests of bots that Postgres does not know yet
+PUBLISHED = "samplit:published"  # there while all that Postgres has to publish was published here
 NOTICES = "samplit:notices"  # channel: "KIND experiment_id", or "keys"
 
 
@@ -20,7 +21,11 @@ def shard_of(user_key: bytes, shards: int) -> int:
 
 
 def record_prefix(shard: int) -> str:
-    """Before the bucket of a sticky record."""
+    """Before the experiment and bucket of a sticky record, "12:34567", as functions.lua names them.
+
+    65,536 hashes an experiment keep each small enough for the compact listpack encoding. Bucket and field have 80 bits
+    of the user key: among ten million users of an experiment, two share them with a probability of 4e-11.
+    """
     return f"{shard_tag(shard)}:a:"
 
 
@@ -34,18 +39,14 @@ def stream(shard: int) -> str:
     return f"{shard_tag(shard)}:events"
 
 
+def epoch(shard: int) -> str:
+    """What names the records of a shard as a whole: there while they are complete, another one once they are new."""
+    return f"{shard_tag(shard)}:epoch"
+
+
 def dead_letters(shard: int) -> str:
     """The stream of events that could not be counted."""
     return f"{shard_tag(shard)}:dead"
-
-
-def bucket_and_field(experiment_number: int, user_key: bytes) -> tuple[bytes, bytes]:
-    """Where a sticky record is: the hash under the record prefix, and the field in it.
-
-    65,536 hashes an experiment keep each small enough for the compact listpack encoding. Bucket and field have 80 bits
-    of the key: among ten million users of an experiment, two share them with a probability of 4e-11.
-    """
-    return b"%d:%d" % (experiment_number, int.from_bytes(user_key[4:6], "little")), user_key[6:14]
 
 
 def experiment(experiment_id: str) -> str:

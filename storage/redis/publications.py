@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from allocator.experiment import Experiment, ExperimentState
 from allocator.posterior import PosteriorTables
 from storage.encryption import Secrets
-from storage.redis import keys
+from storage.redis import keys, library
 from storage.redis.client import read_hash
 
 _encode_config = msgspec.json.Encoder().encode
@@ -56,18 +56,16 @@ class IndexEntry:
 async def publish_experiment(client: Redis, experiment: Experiment) -> None:
     """Publish a configuration, and tell the servers."""
     key = keys.experiment(experiment.experiment_id)
-    await client.fcall("samplit_publish", 1, key, "config", experiment.revision, _encode_config(experiment))
+    await library.call(client, "publish", [key], "config", experiment.revision, _encode_config(experiment))
     if experiment.state is not ExperimentState.DRAFT:
         entry = f"{experiment.state.value} {experiment.experiment_id}"
-        await client.fcall(
-            "samplit_publish", 1, keys.INDEX, str(experiment.number), experiment.revision, entry.encode()
-        )
+        await library.call(client, "publish", [keys.INDEX], str(experiment.number), experiment.revision, entry.encode())
     await client.publish(keys.NOTICES, f"config {experiment.experiment_id}")
 
 
 async def publish_posterior(client: Redis, experiment_id: str, version: int, ciphertext: bytes) -> None:
     """Publish an encrypted posterior, and tell the servers."""
-    await client.fcall("samplit_publish", 1, keys.experiment(experiment_id), "posterior", version, ciphertext)
+    await library.call(client, "publish", [keys.experiment(experiment_id)], "posterior", version, ciphertext)
     await client.publish(keys.NOTICES, f"posterior {experiment_id}")
 
 
@@ -90,6 +88,16 @@ async def load_published(client: Redis, secrets: Secrets, experiment_id: str) ->
     if version is not None and ciphertext is not None:
         posterior = open_posterior(secrets, experiment_id, int(version), ciphertext)
     return Published(_decode_config(config), posterior)
+
+
+async def set_complete(client: Redis) -> None:
+    """Say that everything is published: what is not found from now on does not exist."""
+    await client.set(keys.PUBLISHED, "1")
+
+
+async def is_complete(client: Redis) -> bool:
+    """Whether what is not found does not exist. Not so in a Redis that has lost its data."""
+    return bool(await client.exists(keys.PUBLISHED))
 
 
 async def load_index(client: Redis) -> dict[int, IndexEntry]:

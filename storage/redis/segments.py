@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
-from storage.redis import keys
+from storage.redis import keys, library
 from storage.redis.client import read_hash
 
 _VERSION = b"#version"
@@ -22,7 +22,7 @@ class Segments:
 
 async def register(client: Redis, registry: str, segment_key: str, most: int) -> int:
     """The number of a segment key, a new one while there are fewer than `most`, else that of "other"."""
-    number: int = await client.fcall("samplit_register_segment", 1, registry, segment_key, most)
+    number: int = await library.call(client, "register_segment", [registry], segment_key, most)
     return number
 
 
@@ -47,11 +47,11 @@ async def versions(client: Redis, registries: Iterable[str]) -> list[int]:
 
 async def revise(client: Redis, registry: str, experiment_id: str, retire: list[str], admit: list[str]) -> None:
     """Retire segments and bring others in or back, at once, and tell the servers."""
-    await client.fcall("samplit_revise_segments", 1, registry, len(retire), *retire, *admit)
+    await library.call(client, "revise_segments", [registry], len(retire), *retire, *admit)
     await client.publish(keys.NOTICES, f"segments {experiment_id}")
 
 
 async def restore(client: Redis, registry: str, numbers: Mapping[str, int]) -> None:
     """Fill a registry that is missing; numbers are negative where the segment is retired."""
     pairs = [item for pair in numbers.items() for item in pair]
-    await client.fcall("samplit_restore_segments", 1, registry, *pairs)
+    await library.call(client, "restore_segments", [registry], *pairs)

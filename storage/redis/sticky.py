@@ -1,105 +1,119 @@
-"""Sticky records, and the coalesced calls that read and write them with their events."""
+"""Sticky records, and the batched calls that read and write them with their events. The formats are functions.lua's."""
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from allocator.experiment import Reason
-from storage.events import AssignmentEvent, ConversionEvent, encode_event
-from storage.redis import keys
+from storage.events import ConversionEvent, encode_event
+from storage.records import Found, Lookup
+from storage.redis import keys, library
+from storage.redis.link import Call, Link
 
-_RECORD = struct.Struct("<IHBHH")
-_FULL = b"F"
-_DEDUPE_SECONDS = 86_400
-STREAM_LIMIT = 1_000_000  # entries of a shard's stream, each up to a batch of events
+_HEAD = struct.Struct("<IHBHH")  # of a record: without the day
+_LOOKUP = struct.Struct("<IH16sH")
+_CONVERSION = struct.Struct("<II16s16sH")
+_RESTORED = struct.Struct("<I16s")
+_FOUND = struct.Struct("<BIHBHHH")  # a code, and the record
+_EPOCH = 8  # bytes before the answers
+_CONVERTED = struct.Struct("<cI")
+_DEDUPE_SECONDS = b"86400"
+STREAM_LIMIT = b"1000000"  # entries of a shard's stream, each up to a batch of events
 
 
-@dataclass(frozen=True)
-class StickyRecord:
-    """What identifies an assignment. `assigned_at` is in Unix seconds."""
+class EmptyShardError(Exception):
+    """The shard's records are not there, or not complete: nobody can tell who has which variant."""
 
+
+class ConversionAnswer(NamedTuple):
+    """`code` is R, D, N, F or B as in functions.lua; `assigned_at` in Unix seconds, 0 where there is no assignment."""
+
+    code: bytes
     assigned_at: int
-    variant: int
-    reason: Reason
-    segmentation_version: int
-    segment: int
 
 
-class StreamFull:
-    """The answer for a user who could not be recorded since the stream is full."""
+class Answers(NamedTuple):
+    """Of a batch, in its order, with the epoch that they are of."""
+
+    epoch: bytes
+    items: Sequence[object]
 
 
-@dataclass(frozen=True)
-class Lookup:
-    """One user of a batch; without an event nothing is stored."""
-
-    experiment: int
-    user_key: bytes
-    event: AssignmentEvent | None
+Done = Callable[[Answers | Exception], None]
 
 
-@dataclass(frozen=True)
-class ConversionAnswer:
-    """`code` is R, D, N, F or B as in functions.lua; `assigned_at` (Unix seconds) comes with B."""
+def allocate(link: Link, shard: int, lookups: Sequence[Lookup], done: Done) -> None:
+    """Find or store the assignments of users of one shard, atomically with their events: a Found for each.
 
-    code: str
-    assigned_at: int | None = None
-
-
-def pack(event: AssignmentEvent) -> bytes:
-    """The record of a new assignment, 11 bytes."""
-    return _RECORD.pack(event.assigned_at, event.variant, event.reason, event.segmentation_version, event.segment)
-
-
-def unpack(record: bytes) -> StickyRecord:
-    """The inverse of `pack`."""
-    assigned_at, variant, reason, segmentation_version, segment = _RECORD.unpack(record)
-    return StickyRecord(assigned_at, variant, Reason(reason), segmentation_version, segment)
-
-
-async def allocate(client: Redis, shard: int, lookups: Sequence[Lookup]) -> list[StickyRecord | StreamFull | None]:
-    """Find or store the assignments of a batch of users of one shard, atomically with their events.
-
-    Answers the record that was there, None where there was none (and the event's is stored), or StreamFull.
+    `done` may be given EmptyShardError, or an error of the connection.
     """
-    arguments: list[bytes | int] = [STREAM_LIMIT]
-    for lookup in lookups:
-        arguments += keys.bucket_and_field(lookup.experiment, lookup.user_key)
-        arguments += (b"", b"") if lookup.event is None else (pack(lookup.event), encode_event(lookup.event))
-    answers = await client.fcall("samplit_allocate", 2, keys.record_prefix(shard), keys.stream(shard), *arguments)
-    return [_answer(answer) for answer in answers]
-
-
-async def convert(client: Redis, shard: int, events: Sequence[ConversionEvent]) -> list[ConversionAnswer]:
-    """Accept conversions of one shard's users, each once, atomically with their events."""
-    arguments: list[bytes | int] = [STREAM_LIMIT, _DEDUPE_SECONDS]
-    for event in events:
-        arguments += keys.bucket_and_field(event.experiment, event.user_key)
-        arguments += (event.occurred_at, _dedupe_mark(event), encode_event(event))
-    answers = await client.fcall(
-        "samplit_convert",
-        3,
-        keys.record_prefix(shard),
-        keys.stream(shard),
-        keys.dedupe_prefix(shard),
-        *arguments,
-    )
-    return [
-        ConversionAnswer(
-            chr(answer[0]),
-            unpack(answer[1:]).assigned_at if answer[:1] == b"B" else None,
+    items: list[bytes] = []
+    for experiment, key, day, event in lookups:
+        if event is None:
+            items.append(_LOOKUP.pack(experiment, day, key, 0))
+            continue
+        payload = encode_event(event)
+        items += (
+            _LOOKUP.pack(experiment, day, key, len(payload)),
+            _HEAD.pack(event.assigned_at, event.variant, event.reason, event.segmentation_version, event.segment),
+            payload,
         )
-        for answer in answers
-    ]
+    link.call(_allocate(shard), (STREAM_LIMIT, b"".join(items)), _opened(_found, done))
 
 
-def _answer(answer: bytes | None) -> StickyRecord | StreamFull | None:
-    if answer is None:
-        return None
-    return StreamFull() if answer == _FULL else unpack(answer)
+def convert(link: Link, shard: int, events: Sequence[ConversionEvent], done: Done) -> None:
+    """Accept conversions of one shard's users, each once, atomically with their events: a ConversionAnswer for each.
+
+    `done` may be given EmptyShardError, or an error of the connection.
+    """
+    items: list[bytes] = []
+    for event in events:
+        payload = encode_event(event)
+        items += (
+            _CONVERSION.pack(event.experiment, event.occurred_at, event.user_key, _dedupe_mark(event), len(payload)),
+            payload,
+        )
+    link.call(_convert(shard), (STREAM_LIMIT, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
+
+
+async def restore(client: Redis, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
+    """Write packed records, by experiment number and user key, whatever is there."""
+    items = b"".join(_RESTORED.pack(experiment, key) + record for experiment, key, record in rows)
+    await library.call(client, "restore", [keys.record_prefix(shard)], items)
+
+
+@cache
+def _allocate(shard: int) -> Call:
+    return Call.of(library.function("allocate"), keys.record_prefix(shard), keys.stream(shard), keys.epoch(shard))
+
+
+@cache
+def _convert(shard: int) -> Call:
+    names = keys.record_prefix(shard), keys.stream(shard), keys.epoch(shard), keys.dedupe_prefix(shard)
+    return Call.of(library.function("convert"), *names)
+
+
+def _opened(read: Callable[[bytes], Sequence[object]], done: Done) -> Callable[[bytes | Exception], None]:
+    def opened(reply: bytes | Exception) -> None:
+        if isinstance(reply, Exception):
+            done(reply)
+        elif not reply:
+            done(EmptyShardError("the records of users are not complete"))
+        else:
+            done(Answers(reply[:_EPOCH], read(reply[_EPOCH:])))
+
+    return opened
+
+
+def _found(reply: bytes) -> list[Found]:
+    return [Found(*values) for values in _FOUND.iter_unpack(reply)]
+
+
+def _converted(reply: bytes) -> list[ConversionAnswer]:
+    return [ConversionAnswer(*values) for values in _CONVERTED.iter_unpack(reply)]
 
 
 def _dedupe_mark(event: ConversionEvent) -> bytes:

@@ -1,5 +1,6 @@
 """The event streams from the worker's side: read, delete what is committed, set aside what cannot be counted."""
 
+import os
 from dataclasses import dataclass
 from typing import cast
 
@@ -8,6 +9,8 @@ from redis.asyncio import Redis
 
 from storage.events import Event, decode_event
 from storage.redis import keys
+
+_EPOCH_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,27 @@ class StreamEntry:
     entry_id: bytes
     events: tuple[Event, ...]
     damaged: tuple[Damaged, ...]
+
+
+async def open_shards(client: Redis, shards: int) -> None:
+    """Let a new installation begin."""
+    for shard in range(shards):
+        await open_shard(client, shard)
+
+
+async def open_shard(client: Redis, shard: int) -> None:
+    """Say that the records of a shard are complete, under a new epoch unless it has one."""
+    await client.set(keys.epoch(shard), os.urandom(_EPOCH_BYTES), nx=True)
+
+
+async def close_shard(client: Redis, shard: int) -> None:
+    """Say that the records of a shard are not complete: nobody is assigned until it is opened again."""
+    await client.delete(keys.epoch(shard))
+
+
+async def is_open(client: Redis, shard: int) -> bool:
+    """Whether the records of a shard are complete."""
+    return bool(await client.exists(keys.epoch(shard)))
 
 
 async def read(client: Redis, shard: int, *, entries: int) -> list[StreamEntry]:

@@ -28,7 +28,7 @@ MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
 
 async def no_trace(redis: Redis, dsn: str) -> None:
     """No user is recorded in Redis or in Postgres."""
-    assert await redis.keys("{s*") == []
+    assert await redis.keys("{s*:a:*") + await redis.keys("{s*:events") == []
     connection = await asyncpg.connect(dsn)
     assert await connection.fetchval("SELECT count(*) FROM samplit.assignments") == 0
     await connection.close()

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from allocator.experiment import Group, Reason
 from allocator.exposure import Count
 from allocator.posterior import posterior_tables
+from server.settings import Settings
 from server.worker.drain import Drain
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets
@@ -103,14 +104,16 @@ async def test_the_first_record_of_a_user_wins(log: Log) -> None:
     assert await log.counts() == [(0, 1, 0)]
 
 
-async def test_a_bad_event_is_set_aside_and_the_rest_flows(log: Log, redis: Redis, dsn: str) -> None:
+async def test_a_bad_event_is_set_aside_and_the_rest_flows(
+    log: Log, redis: Redis, dsn: str, settings: Settings
+) -> None:
     counted: set[int] = set()
     good = [log.assigned(1), log.assigned(2), log.converted(2)]
     poison = [log.assigned(3, variant=99), log.assigned(4, experiment=12345), log.converted(77)]
     for events in ([good[0], poison[0], good[1]], [*poison[1:], good[2]]):
         await redis.xadd(STREAM, {str(n): encode_event(event) for n, event in enumerate(events)})
     await redis.xadd(STREAM, {"1": b"garbage", "2": encode_event(log.assigned(5))})
-    task = asyncio.create_task(Drain(dsn, redis, 0, batch=10, counted=counted.update).run())
+    task = asyncio.create_task(Drain(dsn, redis, 0, settings, counted=counted.update).run())
     async with asyncio.timeout(10):
         while await redis.xlen(STREAM):
             await asyncio.sleep(0.02)
@@ -123,11 +126,11 @@ async def test_a_bad_event_is_set_aside_and_the_rest_flows(log: Log, redis: Redi
     assert all(entry[b"reason"] for entry in dead)
 
 
-async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, dsn: str) -> None:
+async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, dsn: str, settings: Settings) -> None:
     drained: list[str] = []
     workers = {
         name: asyncio.create_task(
-            Drain(dsn, redis, 0, batch=10, counted=lambda _, name=name: drained.append(name)).run()
+            Drain(dsn, redis, 0, settings, counted=lambda _, name=name: drained.append(name)).run()
         )
         for name in ("one", "two")
     }

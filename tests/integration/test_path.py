@@ -134,7 +134,7 @@ async def test_bots_get_control_and_leave_no_trace(service: Service, redis: Redi
     answer = await service.allocate("cta", "u1", web=bot)
     assert (answer.variant_id, answer.reason) == ("control", pb.REASON_BOT)
     assert (answer.assignment_state, answer.assignment_id) == (pb.ASSIGNMENT_STATE_NONE, "")
-    assert await redis.keys("{s*") == []
+    assert await redis.keys("{s00}:a:*") == []
 
 
 async def test_a_forced_variant_is_a_preview(service: Service, redis: Redis) -> None:
@@ -142,7 +142,7 @@ async def test_a_forced_variant_is_a_preview(service: Service, redis: Redis) -> 
     answer = await service.allocate("cta", "u1", force_variant_id="b")
     assert (answer.variant_id, answer.reason) == ("b", pb.REASON_OVERRIDE)
     assert answer.assignment_state == pb.ASSIGNMENT_STATE_NONE
-    assert await redis.keys("{s*") == []
+    assert await redis.keys("{s00}:a:*") == []
 
 
 async def test_paused_and_completed(service: Service) -> None:

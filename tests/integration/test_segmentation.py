@@ -307,7 +307,7 @@ async def test_bots_get_control_and_are_counted_apart(service: Service, worker: 
             await asyncio.sleep(0.1)
     assert await bots.take(redis) == {}
     assert (await service.call("GetAudienceBreakdown", experiment_id="cta", dimensions=["source"])).bot_requests == 3
-    assert not await redis.keys("{s*")
+    assert not await redis.keys("{s*:a:*")
 
 
 async def test_a_flood_of_values_leaves_the_real_segments(

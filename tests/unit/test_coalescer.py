@@ -1,55 +1,107 @@
-"""Coalescing: few calls, every item answered once, failures told to all."""
+"""Coalescing: few calls, every item answered once, failures told to all, and a lone item never waits."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from server.coalescer import BATCH, Coalescer
+from allocator.errors import OverloadedError
+from server.coalescer import MOST_IN_CALL, MOST_WAITING, Coalescer
+
+
+class Store:
+    """Answers ten times the item, once it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self._due: list[Callable[[], None]] = []
+
+    def __call__(self, items: Sequence[int], done: Callable[[Sequence[int] | Exception], None]) -> None:
+        self.calls.append(list(items))
+        answer = ConnectionError("away") if 0 in items else [item * 10 for item in items]
+        self._due.append(lambda: done(answer))
+
+    def answer(self) -> None:
+        due, self._due = self._due, []
+        for each in due:
+            each()
+
+
+async def settled(store: Store, *futures: "asyncio.Future[int]") -> list[int | BaseException]:
+    async with asyncio.timeout(5):
+        while not all(future.done() for future in futures):
+            store.answer()
+            await asyncio.sleep(0)
+    return await asyncio.gather(*futures, return_exceptions=True)
+
+
+async def test_a_lone_item_goes_at_once() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    answer = coalescer.submit(1)
+    assert store.calls == [[1]]
+    assert await settled(store, answer) == [10]
 
 
 async def test_what_arrives_during_a_call_goes_with_the_next() -> None:
-    calls: list[tuple[int, list[int]]] = []
-    release = asyncio.Event()
+    store = Store()
+    coalescer = Coalescer(store)
+    answers = [coalescer.submit(item) for item in range(1, MOST_IN_CALL + 6)]
+    assert store.calls == [[1]]
+    assert await settled(store, *answers) == [item * 10 for item in range(1, MOST_IN_CALL + 6)]
+    assert [len(call) for call in store.calls] == [1, MOST_IN_CALL, 4]
 
-    async def call(shard: int, items: Sequence[int]) -> list[int]:
-        calls.append((shard, list(items)))
-        await release.wait()
-        return [item * 10 for item in items]
 
-    coalescer = Coalescer(call)
-    answers = [coalescer.submit(0, 0)]
-    await asyncio.sleep(0)
-    answers += [coalescer.submit(0, item) for item in range(1, BATCH + 5)]
-    other = coalescer.submit(1, 7)
-    await asyncio.sleep(0)
-    release.set()
-    assert await asyncio.gather(*answers) == [item * 10 for item in range(BATCH + 5)]
-    assert await other == 70
-    assert [(shard, len(items)) for shard, items in calls] == [(0, 1), (1, 1), (0, BATCH), (0, 4)]
+async def test_items_that_come_crowded_wait_for_each_other() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    await settled(store, *(coalescer.submit(item) for item in range(1, 4)))
+    assert store.calls == [[1], [2, 3]]
+    answers = []
+    for item in range(4, 8):
+        answers.append(coalescer.submit(item))
+        await asyncio.sleep(0)
+    await settled(store, *answers)
+    assert store.calls[2:] == [[4, 5, 6, 7]]
+
+
+async def test_lone_items_probe_now_and_then_whether_others_come() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    waited = []
+    for item in range(1, 30):
+        answer = coalescer.submit(item)
+        waited.append(len(store.calls) < item)
+        await settled(store, answer)
+    assert [item for item, did in enumerate(waited) if did] == [8, 17, 26]
 
 
 async def test_a_failure_is_told_to_the_batch_and_the_next_goes_on() -> None:
-    async def call(shard: int, items: Sequence[int]) -> list[int]:
-        if 0 in items:
-            raise ConnectionError("away")
-        return list(items)
-
-    coalescer = Coalescer(call)
-    failed = [coalescer.submit(0, item) for item in (0, 1)]
-    for each in await asyncio.gather(*failed, return_exceptions=True):
-        assert isinstance(each, ConnectionError)
-    assert await coalescer.submit(0, 2) == 2
+    store = Store()
+    coalescer = Coalescer(store)
+    first = coalescer.submit(1)
+    failing = [coalescer.submit(item) for item in (0, 2)]
+    answers = await settled(store, first, *failing)
+    assert answers[0] == 10
+    assert all(isinstance(answer, ConnectionError) for answer in answers[1:])
+    assert await settled(store, coalescer.submit(3)) == [30]
 
 
-async def test_a_caller_who_left_is_no_trouble() -> None:
-    async def call(shard: int, items: Sequence[int]) -> list[int]:
-        await asyncio.sleep(0)
-        return list(items)
-
-    coalescer = Coalescer(call)
-    gone, stays = coalescer.submit(0, 1), coalescer.submit(0, 2)
+async def test_nobody_asks_for_a_caller_who_left() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    first, gone, stays = (coalescer.submit(item) for item in (1, 2, 3))
     gone.cancel()
-    assert await stays == 2
+    assert await settled(store, first, stays) == [10, 30]
+    assert store.calls == [[1], [3]]
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+async def test_too_many_are_refused_at_once() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    answers = [coalescer.submit(1) for _ in range(MOST_WAITING + 1)]  # the first is under way
+    with pytest.raises(OverloadedError):
+        coalescer.submit(1)
+    assert len(await settled(store, *answers)) == MOST_WAITING + 1

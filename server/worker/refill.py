@@ -1,0 +1,24 @@
+"""Refills a shard whose records are gone, from Postgres.
+
+Whoever drains a shard does this too, between two batches: so what was ever read from its stream is committed.
+"""
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from storage.postgres import assignments
+from storage.redis import sticky, streams
+
+log = structlog.get_logger()
+_CHUNK = 500  # records in one call, which holds Redis up for about a millisecond
+
+
+async def refill(connection: asyncpg.Connection, redis: Redis, shard: int, shards: int) -> None:
+    """Write every assignment of the shard's users into Redis, and open the shard. Its stream must be drained."""
+    records = 0
+    async for rows in assignments.packed_records(connection, shard, shards, chunk=_CHUNK):
+        await sticky.restore(redis, shard, rows)
+        records += len(rows)
+    await streams.open_shard(redis, shard)
+    log.info("records refilled", shard=shard, records=records)

@@ -1,0 +1,156 @@
+"""The connection that function calls of the hot path take: pipelined, answered by callback, one for each process.
+
+redis-py opens it (address, TLS, password, database), and looks after everything else that is asked of Redis.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple, Self, cast
+
+import hiredis
+import redis.exceptions
+from redis.asyncio import Redis
+
+from storage.redis import library
+
+Done = Callable[[bytes | Exception], None]
+_SWEEP_SECONDS = 0.05
+_RETRY_SECONDS = 0.05, 1.0  # the first pause between attempts to connect, and the longest
+
+
+class Call(NamedTuple):
+    """A function and its keys, in the protocol's form (RESP)."""
+
+    words: int
+    text: bytes
+
+    @classmethod
+    def of(cls, function: str, *keys: str) -> Self:
+        """Prepared once, used for every batch."""
+        words = "FCALL", function, str(len(keys)), *keys
+        return cls(len(words), b"".join(_word(word.encode()) for word in words))
+
+    def with_arguments(self, arguments: Sequence[bytes]) -> bytes:
+        """The whole request."""
+        count = b"*%d\r\n" % (self.words + len(arguments))
+        return b"".join((count, self.text, *map(_word, arguments)))
+
+
+class Link:
+    """Keeps one connection. While there is none, calls fail at once: nobody waits for a Redis that is away."""
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        """`timeout` in seconds, for a call; `run` connects."""
+        self._client = client
+        self._timeout = timeout
+        self._protocol: _Protocol | None = None
+        self._connected = asyncio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls can be made."""
+        return self._protocol is not None
+
+    async def connected(self) -> None:
+        """Wait until calls can be made."""
+        await self._connected.wait()
+
+    def call(self, call: Call, arguments: Sequence[bytes], done: Done) -> None:
+        """Call a function whose answer is bytes. `done` is given the answer, or why there is none: then it is not known
+        whether the call had an effect.
+        """
+        if self._protocol is None:
+            done(redis.exceptions.ConnectionError("no connection"))
+            return
+        self._protocol.send(call.with_arguments(arguments), done)
+
+    async def run(self) -> None:
+        """Connect, again and again, until cancelled."""
+        pause, longest = _RETRY_SECONDS
+        while True:
+            with suppress(OSError, redis.exceptions.RedisError, TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await library.load(self._client)
+                    protocol = await self._open()
+                self._protocol = protocol
+                self._connected.set()
+                pause, longest = _RETRY_SECONDS
+                try:
+                    await protocol.watch(self._timeout)
+                finally:
+                    self._protocol = None
+                    self._connected.clear()
+                    protocol.abort()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    async def _open(self) -> "_Protocol":
+        pool = self._client.connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
+        await connection.connect()  # type: ignore[no-untyped-call]
+        writer = cast("asyncio.StreamWriter", connection._writer)
+        connection._reader = connection._writer = None  # the transport is ours from now on
+        return _Protocol(writer)
+
+
+class _Protocol(asyncio.Protocol):
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer  # it would close its transport if it were forgotten
+        self._transport = writer.transport
+        self._transport.set_protocol(self)
+        self._reader = hiredis.Reader()
+        self._waiting: deque[tuple[float, Done]] = deque()
+        self._lost = asyncio.Event()
+
+    def send(self, request: bytes, done: Done) -> None:
+        self._waiting.append((time.monotonic(), done))
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            _, done = self._waiting.popleft()
+            if isinstance(reply, hiredis.ReplyError):
+                if "Function not found" in str(reply):
+                    self.abort()  # the next connection loads the library
+                done(_meant(reply))
+            else:
+                done(reply)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._lost.set()
+        self._fail(redis.exceptions.ConnectionError("the connection was lost"))
+
+    async def watch(self, timeout: float) -> None:  # noqa: ASYNC109 (of each call, not of this one)
+        """Return when the connection is lost, or an answer overdue: later ones could not be told from it."""
+        while not self._lost.is_set():
+            if self._waiting and time.monotonic() - self._waiting[0][0] > timeout:
+                self._fail(redis.exceptions.TimeoutError("no answer in time"))
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), _SWEEP_SECONDS)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for _, done in waiting:
+            done(error)
+
+
+def _word(word: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+def _meant(reply: hiredis.ReplyError) -> Exception:
+    text = str(reply)
+    if text.startswith("OOM"):
+        return redis.exceptions.OutOfMemoryError(text)
+    if text.startswith(("LOADING", "READONLY", "MASTERDOWN", "MISCONF")) or "Function not found" in text:
+        return redis.exceptions.ConnectionError(text)
+    return redis.exceptions.ResponseError(text)

@@ -1,0 +1,61 @@
+"""Serialised AllocateUserRequests, joined by hand: a message of protobuf costs more than the call that sends it.
+
+What is made here are functions from a number to bytes, as the generator wants them.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+from samplit.allocation.v1 import allocation_service_pb2 as pb
+from samplit.allocation.v1.context_pb2 import WebContext
+
+ALLOCATE_USER = "/samplit.allocation.v1.AllocationService/AllocateUser"
+SOURCES = "google", "instagram", "facebook", "tiktok", "newsletter", "bing", "linkedin", "partner"
+COUNTRIES = "BR", "US", "DE", "IN", "MX"
+USER_AGENTS = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/17.4 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/126.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:127.0) Gecko/20100101 Firefox/127.0",
+)
+_IDENTIFIER = b"\x12"  # field 2, length-delimited
+_STRIDE = 2_654_435_761  # prime, 2^32 over the golden ratio: multiples of it are spread evenly
+_OTHER_STRIDE = 2_246_822_519  # so that who returns has nothing to do with when
+_SPREAD = 2**32
+
+
+def users(experiment_id: str, prefix: str, *, segmented: bool = False) -> Callable[[int], bytes]:
+    """The request of user number n (below 10^10), "PREFIXn" with ten digits. Where the experiment is segmented, each
+    has a web context of their own: one of 8 sources, 5 countries and 4 user agents.
+
+    Raises ValueError if the prefix is too long, in UTF-8, for a length of one byte.
+    """
+    length = len(prefix.encode()) + 10
+    if length > 127:
+        raise ValueError(f"the prefix may have at most 117 bytes, has {length - 10}")
+    fixed = pb.AllocateUserRequest(experiment_id=experiment_id).SerializeToString()
+    head = fixed + _IDENTIFIER + bytes([length]) + prefix.encode()
+    if not segmented:
+        return lambda number: head + b"%010d" % number
+    contexts = [
+        pb.AllocateUserRequest(
+            web=WebContext(utm_source=source, user_agent=agent, country_code=country)
+        ).SerializeToString()
+        for source, country, agent in product(SOURCES, COUNTRIES, USER_AGENTS)
+    ]
+    many = len(contexts)
+    return lambda number: head + b"%010d" % number + contexts[number * _STRIDE % many]
+
+
+def returning(user: Callable[[int], bytes], pool: int) -> Callable[[int], bytes]:
+    """Requests of users 0 to pool - 1, in an order without a pattern in time. Whoever wants them to return sends each
+    of `user` first."""
+    return lambda number: user(number * _OTHER_STRIDE % _SPREAD * pool // _SPREAD)
+
+
+def mix(new: Callable[[int], bytes], old: Callable[[int], bytes], share: float) -> Callable[[int], bytes]:
+    """`old` for this share of the numbers, spread evenly; else `new`."""
+    threshold = int(share * _SPREAD)
+    return lambda number: old(number) if number * _STRIDE % _SPREAD < threshold else new(number)
