@@ -27,6 +27,7 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
         time_zone=experiment.time_zone,
         maturity=Duration(seconds=experiment.maturity_seconds),
         auto_maturity=experiment.auto_maturity,
+        on_outage=pb.OutagePolicy.Value(f"OUTAGE_POLICY_{experiment.on_outage.value}"),
         winner_variant_id=experiment.winner_variant_id,
         etag=etag(experiment),
         created_at=timestamp(experiment.created_at),

@@ -10,7 +10,7 @@ from allocator.experiment import DEFAULT_BASELINE_SHARE, Experiment, ExperimentS
 from server.admin import validate
 from server.fields import Fields
 
-_ALWAYS = ("name", "description", "owner", "variants", "maturity", "auto_maturity")
+_ALWAYS = ("name", "description", "owner", "variants", "maturity", "auto_maturity", "on_outage")
 _IN_DRAFT = (
     *_ALWAYS,
     "control_variant_id",
@@ -77,6 +77,8 @@ def _value(path: str, experiment: Experiment, message: pb.Experiment, fields: Fi
             return validate.maturity_seconds(message, fields)
         case "auto_maturity":
             return message.auto_maturity
+        case "on_outage":
+            return validate.outage_policy(message, fields)
         case "variants" if experiment.state is not ExperimentState.DRAFT:
             return _changed_variants(experiment, message, fields)
         case "variants":

@@ -16,6 +16,7 @@ from allocator.experiment import (
     DEFAULT_MAX_SEGMENTS,
     DEFAULT_MIN_SAMPLES,
     ExperimentDraft,
+    OutagePolicy,
     SegmentationConfig,
     SegmentationMode,
     Variant,
@@ -58,6 +59,7 @@ def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
         time_zone=time_zone(message.time_zone, fields),
         maturity_seconds=maturity_seconds(message, fields),
         auto_maturity=message.auto_maturity,
+        on_outage=outage_policy(message, fields),
     )
     check_maturity(draft.maturity_seconds, draft.auto_maturity, fields)
     fields.check()
@@ -157,6 +159,15 @@ def time_zone(name: str, fields: Fields) -> str:
     except (OSError, KeyError, ValueError):  # no such file, no such name, not a name
         fields.wrong("experiment.time_zone", f'must be an IANA time zone such as "Europe/Berlin", is {name[:70]!r}')
         return "UTC"
+
+
+def outage_policy(message: pb.Experiment, fields: Fields) -> OutagePolicy:
+    """What is known of the enum; unset is CONTROL."""
+    if message.on_outage not in pb.OutagePolicy.values():
+        fields.wrong("experiment.on_outage", "must be CONTROL or UNAVAILABLE")
+    if message.on_outage == pb.OUTAGE_POLICY_UNAVAILABLE:
+        return OutagePolicy.UNAVAILABLE
+    return OutagePolicy.CONTROL
 
 
 def maturity_seconds(message: pb.Experiment, fields: Fields) -> int:

@@ -25,6 +25,13 @@ class State(Enum):
     COMPLETED = "completed"
 
 
+class OutageOption(Enum):
+    """As in samplit.admin.v1.OutagePolicy."""
+
+    CONTROL = "control"
+    UNAVAILABLE = "unavailable"
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="for people", show_default=False)],
@@ -47,6 +54,9 @@ def create(
     maturity: Annotated[
         str, typer.Option(help='how long conversions take: 30m, 12h, 7d, or "auto" to find it; 0 is no limit')
     ] = "0",
+    on_outage: Annotated[
+        OutageOption, typer.Option(help="what new users get while Redis is away: control, or an error")
+    ] = OutageOption.CONTROL,
     start: Annotated[bool, typer.Option("--start", help="at once")] = False,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
@@ -75,6 +85,7 @@ def create(
         time_zone=time_zone,
         maturity=Duration(seconds=0 if maturity == "auto" else parse_seconds(maturity)),
         auto_maturity=maturity == "auto",
+        on_outage=experiment_pb2.OutagePolicy.Value(f"OUTAGE_POLICY_{on_outage.name}"),
     )
     with experiment_service(address, data_dir) as service:
         created = service.CreateExperiment(experiment_service_pb2.CreateExperimentRequest(experiment=experiment))

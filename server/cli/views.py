@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from samplit.admin.v1.experiment_pb2 import Experiment, ExperimentState, SegmentationMode
+from samplit.admin.v1.experiment_pb2 import Experiment, ExperimentState, OutagePolicy, SegmentationMode
 
 _ID_WIDTH = 44
 
@@ -49,6 +49,7 @@ def experiment_fields(experiment: Experiment) -> Table:
         "holdout share": f"{experiment.holdout_share:g}",
         "baseline share": f"{experiment.baseline_share:g}",
         "maturity": _maturity(experiment),
+        "on outage": OutagePolicy.Name(experiment.on_outage).removeprefix("OUTAGE_POLICY_"),
         "time zone": experiment.time_zone,
         "created": _time(experiment, "created_at"),
         "updated": _time(experiment, "updated_at"),

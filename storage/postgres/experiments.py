@@ -13,6 +13,7 @@ from allocator.experiment import (
     Experiment,
     ExperimentDraft,
     ExperimentState,
+    OutagePolicy,
     SegmentationConfig,
     SegmentationMode,
     Variant,
@@ -61,8 +62,9 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
         number: int = await connection.fetchval(
             """
             INSERT INTO experiments (experiment_id, name, description, owner, control_variant_no, primary_metric,
-                holdout_share, baseline_share, time_zone, maturity_seconds, auto_maturity, salt, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13) RETURNING experiment_no
+                holdout_share, baseline_share, time_zone, maturity_seconds, auto_maturity, on_outage, salt,
+                created_at, updated_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14) RETURNING experiment_no
             """,
             draft.experiment_id,
             draft.name,
@@ -75,6 +77,7 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
             draft.time_zone,
             draft.maturity_seconds,
             draft.auto_maturity,
+            draft.on_outage.value,
             secrets.token_bytes(16),
             now,
         )
@@ -119,7 +122,8 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
         """
         UPDATE experiments SET name = $2, description = $3, owner = $4, state = $5, control_variant_no = $6,
             winner_variant_no = $7, primary_metric = $8, holdout_share = $9, baseline_share = $10, time_zone = $11,
-            started_at = $12, completed_at = $13, updated_at = $14, auto_maturity = $15, revision = revision + 1
+            started_at = $12, completed_at = $13, updated_at = $14, auto_maturity = $15, on_outage = $16,
+            revision = revision + 1
         WHERE experiment_no = $1
         """,
         experiment.number,
@@ -137,6 +141,7 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
         experiment.completed_at,
         now,
         experiment.auto_maturity,
+        experiment.on_outage.value,
     )
     await connection.execute(
         """
@@ -204,6 +209,7 @@ def _experiment(row: asyncpg.Record) -> Experiment:
         revision=row["revision"],
         maturity_seconds=row["maturity_seconds"],
         auto_maturity=row["auto_maturity"],
+        on_outage=OutagePolicy(row["on_outage"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         started_at=row["started_at"],
