@@ -5,12 +5,14 @@ A notice says that an experiment changed; a slow poll is the safety net. Version
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 from redis.asyncio import Redis
 
-from allocator.errors import ExperimentNotFoundError, StoreUnavailableError
+from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment, Variant
 from allocator.posterior import PosteriorTables, posterior_tables
 from server.allocation.answers import VariantAnswer, variant_answer
@@ -18,8 +20,8 @@ from server.authentication import Authenticator
 from server.segment_registry import SegmentRegistry
 from server.tasks import run_together
 from storage.encryption import Secrets
-from storage.redis import publications, segments
-from storage.redis.publications import IndexEntry, Notice
+from storage.redis import client, publications, segments
+from storage.redis.publications import IndexEntry, Notice, Published
 
 log = structlog.get_logger()
 _MISSING_SECONDS = 1.0  # how long an unknown experiment id is remembered as unknown
@@ -39,10 +41,21 @@ class Snapshot:
 
 
 class Catalog:
-    """Snapshots by experiment id, and the index of experiments by number."""
+    """Snapshots by experiment id, and the index of experiments by number.
 
-    def __init__(self, redis: Redis, secrets: Secrets, authenticator: Authenticator, poll_interval: float) -> None:
-        """Empty; `run` keeps it fresh."""
+    `current_at` is when what is known was last compared with what is published.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        secrets: Secrets,
+        authenticator: Authenticator,
+        stored: Callable[[str], Awaitable[Published | None]],
+        poll_interval: float,
+    ) -> None:
+        """Empty; `run` keeps it fresh. `stored` reads an experiment from Postgres, while Redis is away."""
+        self._stored = stored
         self._redis = redis
         self._secrets = secrets
         self._authenticator = authenticator
@@ -52,6 +65,7 @@ class Catalog:
         self._missing: dict[str, float] = {}
         self._registries: dict[tuple[int, int], SegmentRegistry] = {}
         self.index: dict[int, IndexEntry] = {}
+        self.current_at = float("-inf")  # monotonic seconds
 
     def known(self, experiment_id: str) -> Snapshot | None:
         """The snapshot of an experiment, if it is loaded."""
@@ -73,6 +87,7 @@ class Catalog:
         index = await publications.load_index(self._redis)
         if index or await publications.is_complete(self._redis):
             self.index = index
+            self.current_at = time.monotonic()
 
     async def registry(self, experiment_number: int, segmentation_version: int) -> SegmentRegistry:
         """The segments of one segmentation: of the serving one, or of one that users were answered earlier."""
@@ -80,9 +95,15 @@ class Catalog:
         registry = self._registries.get(place)
         if registry is None:
             registry = SegmentRegistry(self._redis, *place)
-            await registry.load()
+            with suppress(*client.UNREACHABLE):  # then the poll loads it
+                await registry.load()
             self._registries[place] = registry
         return registry
+
+    async def reload_registries(self) -> None:
+        """Forget every segment that is not registered in Redis now."""
+        for registry in list(self._registries.values()):
+            await registry.load()
 
     async def run(self) -> None:
         """Follow notices and poll, until cancelled."""
@@ -117,15 +138,14 @@ class Catalog:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_interval)
             try:
                 await self._catch_up()
             except Exception as error:
                 log.warning("cannot poll for changes", error=repr(error))
+            await asyncio.sleep(self._poll_interval)
 
     async def _catch_up(self) -> None:
         await self._authenticator.reload()
-        await self.load_index()
         ids = list(self._snapshots)
         for experiment_id, published in zip(ids, await publications.published_versions(self._redis, ids), strict=True):
             snapshot = self._snapshots[experiment_id]
@@ -139,6 +159,7 @@ class Catalog:
         for registry, version in zip(registries, revised, strict=True):
             if version > registry.version:
                 await registry.load()
+        await self.load_index()
 
     async def _first_load(self, experiment_id: str) -> Snapshot:
         if self._missing.get(experiment_id, 0.0) > time.monotonic():
@@ -151,10 +172,8 @@ class Catalog:
         return await asyncio.shield(task)
 
     async def _load(self, experiment_id: str) -> Snapshot:
-        published = await publications.load_published(self._redis, self._secrets, experiment_id)
+        published = await self._published(experiment_id)
         if published is None:
-            if not await publications.is_complete(self._redis):
-                raise StoreUnavailableError("Redis is being refilled; try again")
             if len(self._missing) >= _MOST_MISSING:
                 self._missing.clear()
             self._missing[experiment_id] = time.monotonic() + _MISSING_SECONDS
@@ -175,6 +194,17 @@ class Catalog:
         )
         self._snapshots[experiment_id] = snapshot
         return snapshot
+
+    async def _published(self, experiment_id: str) -> Published | None:
+        """From Redis; from Postgres what was not seen here before Redis went away."""
+        try:
+            published = await publications.load_published(self._redis, self._secrets, experiment_id)
+            if published is not None or await publications.is_complete(self._redis):
+                return published
+        except client.UNREACHABLE:
+            if experiment_id in self._snapshots:
+                raise
+        return await self._stored(experiment_id)
 
 
 def _tables(experiment: Experiment, posterior: PosteriorTables | None, known: Snapshot | None) -> PosteriorTables:

@@ -35,6 +35,7 @@ class SegmentRegistry:
         """Learn what is registered."""
         self._segments = await segments.load(self._client, self._name)
         self._learned = {GLOBAL: GLOBAL_NUMBER, **self._segments.active}
+        self._keys = {GLOBAL_NUMBER: GLOBAL, OTHER_NUMBER: OTHER}
         for known in (self._segments.active, self._segments.retired):
             self._keys.update({number: key for key, number in known.items()})
 

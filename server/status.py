@@ -9,7 +9,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from allocator import errors
 from storage.postgres import pool
 from storage.redis import client
-from storage.redis.sticky import EmptyShardError
 
 _DOMAIN = "samplit"
 _RETRY_SECONDS = 1
@@ -46,7 +45,7 @@ def as_samplit_error(error: Exception) -> errors.SamplitError | None:
         return error
     if isinstance(error, client.UNREACHABLE):
         return errors.StoreUnavailableError("Redis does not answer; try again")
-    if isinstance(error, EmptyShardError):
+    if isinstance(error, client.EmptyError):
         return errors.StoreUnavailableError("Redis is being refilled; try again")
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return errors.BacklogFullError("Redis is out of memory; try again later")

@@ -1,4 +1,4 @@
-"""What the event streams carry: one message for each new assignment and each accepted conversion.
+"""What the event streams carry: one message for each new assignment, accepted conversion and first visit of a day.
 
 MessagePack, by msgspec: a decoder checks types, so that a damaged event is noticed. Fields may be added at the end,
 with a default; none may be removed or change its meaning while streams hold old events.
@@ -40,7 +40,15 @@ class ConversionEvent(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     occurred_at: int
 
 
-Event = AssignmentEvent | ConversionEvent
+class VisitEvent(msgspec.Struct, frozen=True, array_like=True, tag="v"):
+    """A returning user's first call of a day. `day` is in days since 1970-01-01, of the experiment's time zone."""
+
+    experiment: int
+    user_key: bytes
+    day: int
+
+
+Event = AssignmentEvent | ConversionEvent | VisitEvent
 
 encode_event = msgspec.msgpack.Encoder().encode
 decode_event = msgspec.msgpack.Decoder(Event).decode

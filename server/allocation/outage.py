@@ -1,4 +1,4 @@
-"""While Redis is away: users whom Postgres knows keep their variant."""
+"""While Redis is away: users whom Postgres knows keep their variant, in any experiment that it knows."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,8 +7,10 @@ import asyncpg
 import structlog
 
 from server.coalescer import Coalescer
-from storage.postgres import assignments
+from storage.encryption import Secrets
+from storage.postgres import assignments, experiments, posteriors
 from storage.records import Found, Lookup
+from storage.redis.publications import Published, open_posterior
 
 log = structlog.get_logger()
 _TIMEOUT_SECONDS = 0.5
@@ -17,15 +19,27 @@ _TIMEOUT_SECONDS = 0.5
 class Postgres:
     """Looks users up, coalesced. Nothing is written: there is one writer of assignments, and that is Redis."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, secrets: Secrets) -> None:
         """Connects when it is asked."""
         self._pool = pool
+        self._secrets = secrets
         self._lookups: Coalescer[Lookup, Found | None] = Coalescer(self._start)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def find(self, lookup: Lookup) -> Found | None:
         """The record of a user; None too where Postgres does not answer."""
         return await self._lookups.submit(lookup)
+
+    async def experiment(self, experiment_id: str) -> Published | None:
+        """What would be published of an experiment."""
+        async with asyncio.timeout(_TIMEOUT_SECONDS), self._pool.acquire() as connection:
+            experiment = await experiments.get(connection, experiment_id)
+            if experiment is None:
+                return None
+            sealed = await posteriors.load(connection, experiment.number)
+        if sealed is None:
+            return Published(experiment, None)
+        return Published(experiment, open_posterior(self._secrets, experiment_id, sealed.version, sealed.ciphertext))
 
     def _start(self, lookups: Sequence[Lookup], done: Callable[[Sequence[Found | None] | Exception], None]) -> None:
         task = asyncio.create_task(self._find(lookups, done))

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from server.allocation.returning import ReturningUsers
 from server.coalescer import Coalescer
 from storage.events import ConversionEvent
 from storage.records import EXISTING, NEW, Found, Lookup
 from storage.redis import client, sticky
+from storage.redis.client import EmptyError
 from storage.redis.keys import shard_of
 from storage.redis.link import Link
-from storage.redis.sticky import Answers, ConversionAnswer, EmptyShardError
+from storage.redis.sticky import ConversionAnswer
 
-OUTAGE = (*client.UNREACHABLE, EmptyShardError)
+_Answer = TypeVar("_Answer")
+OUTAGE = (*client.UNREACHABLE, EmptyError)
 
 
 class Records:
@@ -24,8 +27,21 @@ class Records:
         self._link = link
         self._returning = returning
         self._shards = shards
+        self._epochs = [b""] * shards
+        self.stale = asyncio.Event()  # records are others than they were, as far as is known
         self._allocations = [Coalescer(partial(self._allocate, shard)) for shard in range(shards)]
         self._conversions = [Coalescer(partial(self._convert, shard)) for shard in range(shards)]
+
+    def adopt(self, epochs: Sequence[bytes]) -> None:
+        """Go on with these epochs, once nothing is remembered any more of records that were made anew."""
+        self._returning.clear()
+        self._epochs = list(epochs)
+        self.stale.clear()
+
+    @property
+    def epochs(self) -> list[bytes]:
+        """The epochs that are known, by shard; empty at first."""
+        return self._epochs
 
     def allocate(self, lookup: Lookup) -> asyncio.Future[Found]:
         """Find or store an assignment. The future raises one of OUTAGE where nobody can tell."""
@@ -40,7 +56,7 @@ class Records:
         by_shard: dict[int, list[int]] = {}
         for index, lookup in enumerate(lookups):
             by_shard.setdefault(shard_of(lookup.user_key, self._shards), []).append(index)
-        found: list[Found | Exception] = [EmptyShardError()] * len(lookups)
+        found: list[Found | Exception] = [EmptyError()] * len(lookups)
 
         async def ask(shard: int, indices: list[int]) -> None:
             future: asyncio.Future[Sequence[Found] | Exception] = asyncio.get_running_loop().create_future()
@@ -60,9 +76,9 @@ class Records:
                 for lookup, each in zip(lookups, found, strict=True):
                     if each.code in (EXISTING, NEW):
                         self._returning.put(lookup.experiment, lookup.user_key, each)
-            done(found)
+            self._answered(found, done)
 
-        sticky.allocate(self._link, shard, lookups, partial(self._answered, shard, remember))
+        sticky.allocate(self._link, shard, self._epochs[shard], lookups, remember)
 
     def _convert(
         self,
@@ -70,14 +86,17 @@ class Records:
         events: Sequence[ConversionEvent],
         done: Callable[[Sequence[ConversionAnswer] | Exception], None],
     ) -> None:
-        sticky.convert(self._link, shard, events, partial(self._answered, shard, done))
+        def answered(answers: Sequence[ConversionAnswer] | Exception) -> None:
+            self._answered(answers, done)
 
-    def _answered(self, shard: int, done: Callable[..., None], answers: "Answers | Exception") -> None:
-        if isinstance(answers, Exception):
-            done(answers)
-        else:
-            self._returning.check(shard, answers.epoch)
-            done(answers.items)
+        sticky.convert(self._link, shard, self._epochs[shard], events, answered)
+
+    def _answered(
+        self, answers: Sequence[_Answer] | Exception, done: Callable[[Sequence[_Answer] | Exception], None]
+    ) -> None:
+        if isinstance(answers, EmptyError):
+            self.stale.set()
+        done(answers)
 
 
 def _settle(future: asyncio.Future[Sequence[Found] | Exception], answers: Sequence[Found] | Exception) -> None:

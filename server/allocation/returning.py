@@ -8,14 +8,12 @@ _MOST = 65_536
 class ReturningUsers:
     """What was found of the users who called last, good for the day on which it was found.
 
-    The first call of a day goes to Redis, which counts visitors. What is there never changes but when the records of a
-    shard are made anew, under another epoch.
+    The first call of a day goes to Redis, which counts visitors. A record never changes, while its shard's epoch lasts.
     """
 
     def __init__(self) -> None:
         """Nobody is known."""
         self._found: dict[tuple[int, bytes], Found] = {}
-        self._epochs: dict[int, bytes] = {}
 
     def get(self, experiment: int, user_key: bytes, day: int) -> Found | None:
         """The record of a user who has been seen on this day, or later."""
@@ -28,8 +26,6 @@ class ReturningUsers:
             del self._found[next(iter(self._found))]
         self._found[experiment, user_key] = found
 
-    def check(self, shard: int, epoch: bytes) -> None:
-        """Forget everybody if the records of a shard are others than those that were found."""
-        if self._epochs.get(shard) != epoch:
-            self._epochs[shard] = epoch
-            self._found.clear()
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._found.clear()

@@ -11,7 +11,7 @@ from server.cli import keys
 from server.cli.errors import CommandError
 from server.cli.installation import load_settings, run_explained
 from server.cli.options import DataDirectory
-from server.cli.rebuild import rebuild_posteriors
+from server.cli.rebuild import rebuild_posteriors, rebuild_redis
 from server.cli.serve import serve
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(migrate)
     app.command()(reset)
     app.command()(rebuild_posteriors)
+    app.command()(rebuild_redis)
     app.add_typer(keys.app, name="keys")
 
 

@@ -1,6 +1,7 @@
-"""`samplit rebuild-posteriors`: the counts that posteriors are made of, recomputed from the log."""
+"""`samplit rebuild-…`: what follows from the log of assignments, made again: counts, and all that Redis holds."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from storage.postgres.recount import Difference
 
 console = Console()
+_LOOK_SECONDS = 0.1
 
 
 def rebuild_posteriors(
@@ -46,6 +48,35 @@ def rebuild_posteriors(
     if check:
         raise CommandError(f"{len(found)} counts differ from the log; without --check they are repaired")
     console.print(f"{len(found)} counts are repaired")
+
+
+def rebuild_redis(data_dir: DataDirectory = None) -> None:
+    """Write into Redis again what PostgreSQL knows: users' variants, experiments, posteriors, API keys.
+
+    Events that are not stored yet are stored first. Until it is done, users whom PostgreSQL knows keep their variant,
+    and others get what their experiment says of outages. Needs a running worker, which does the work.
+    """
+    settings = load_settings(data_dir=data_dir)
+    with console.status("rebuilding"):
+        seconds = run_explained(lambda: asyncio.run(_rebuild_redis(settings)))
+    console.print(f"Redis is rebuilt, in {seconds:.1f} s")
+
+
+async def _rebuild_redis(settings: "Settings") -> float:
+    from storage.redis import publications, streams
+    from storage.redis.client import create_client
+
+    begin = time.monotonic()
+    redis = create_client(with_running_stores(settings).stores[1])
+    try:
+        await publications.forget_all(redis)
+        for shard in range(settings.shards):
+            await streams.close_shard(redis, shard)
+        while None in await streams.epochs(redis, settings.shards):  # noqa: ASYNC110 (the worker gives them)
+            await asyncio.sleep(_LOOK_SECONDS)
+        return time.monotonic() - begin
+    finally:
+        await redis.aclose()
 
 
 async def _compare(settings: "Settings", *, mend: bool) -> "list[Difference]":

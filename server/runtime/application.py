@@ -32,6 +32,7 @@ from server.allocation.servicer import SERVICE, AllocationServicer
 from server.authentication import Authenticator
 from server.catalog import Catalog
 from server.clock import Clock
+from server.contact import Contact
 from server.interceptor import Gate
 from server.settings import Settings
 from server.tasks import end, run_together
@@ -62,15 +63,26 @@ class Application:
         self._redis = redis
         secrets = load_secrets(settings.secrets_directory)
         self._authenticator = Authenticator(redis)
-        self._catalog = Catalog(redis, secrets, self._authenticator, settings.poll_interval)
+        self._postgres = Postgres(pool, secrets)
+        self._catalog = Catalog(redis, secrets, self._authenticator, self._postgres.experiment, settings.poll_interval)
         self._bots = BotCounter(redis)
         self._link = Link(redis, settings.redis_timeout)
         self._returning = ReturningUsers()
+        self._records = Records(self._link, settings.shards, self._returning)
+        self._contact = Contact(
+            redis,
+            self._link,
+            pool,
+            self._catalog,
+            self._records,
+            settings.poll_interval,
+            self._tell,
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
         gate = Gate(self._authenticator, _SCOPES)
         self._allocation = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
         self._admin = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
-        self._allocation_servicer(settings.shards, secrets.identity, clock).add_to(self._allocation)
+        self._allocation_servicer(secrets.identity, clock).add_to(self._allocation)
         writes = Writes(pool, redis, self._catalog, clock)
         commands = ExperimentCommands(writes, secrets, clock)
         experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
@@ -91,15 +103,21 @@ class Application:
         warm_up()
         load_tables()
         dsn, url = settings.stores
-        redis = create_client(url)
+        redis = create_client(url, settings.redis_timeout)
         await prepare(redis)
         application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
         await application._authenticator.reload()
         await application._catalog.load_index()
         application._background = asyncio.create_task(
-            run_together(application._link.run(), application._catalog.run(), application._bots.run())
+            run_together(
+                application._link.run(),
+                application._catalog.run(),
+                application._bots.run(),
+                application._contact.run(),
+            )
         )
         await application._link.connected()
+        await application._contact.look()
         await application._allocation.start()
         await application._admin.start()
         await application._say(health_pb2.HealthCheckResponse.SERVING)
@@ -120,9 +138,9 @@ class Application:
         """Pass on what is counted in memory."""
         await self._bots.flush()
 
-    def _allocation_servicer(self, shards: int, identity: bytes, clock: Clock) -> AllocationServicer:
-        records = Records(self._link, shards, self._returning)
-        postgres = Postgres(self._pool)
+    def _allocation_servicer(self, identity: bytes, clock: Clock) -> AllocationServicer:
+        records = self._records
+        postgres = self._postgres
         allocate = Allocate(self._catalog, identity, records, self._returning, postgres, self._bots)
         return AllocationServicer(allocate, Convert(self._catalog, identity, records), clock)
 
@@ -137,6 +155,10 @@ class Application:
         else:
             bound = server.add_insecure_port(address)
         return bound
+
+    async def _tell(self, service: str, serves: bool) -> None:
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(service, status.SERVING if serves else status.NOT_SERVING)
 
     async def _say(self, status: Any) -> None:
         for service in ("", *_SCOPES):

@@ -8,14 +8,19 @@ import structlog
 from redis.asyncio import Redis
 
 from storage.postgres import assignments
-from storage.redis import sticky, streams
+from storage.redis import publications, sticky, streams
 
 log = structlog.get_logger()
 _CHUNK = 500  # records in one call, which holds Redis up for about a millisecond
 
 
 async def refill(connection: asyncpg.Connection, redis: Redis, shard: int, shards: int) -> None:
-    """Write every assignment of the shard's users into Redis, and open the shard. Its stream must be drained."""
+    """Write every assignment of the shard's users into Redis, and open the shard. Its stream must be drained.
+
+    Does nothing until what Postgres has to publish is there: numbers of segments above all, which records name.
+    """
+    if not await publications.is_complete(redis):
+        return
     records = 0
     async for rows in assignments.packed_records(connection, shard, shards, chunk=_CHUNK):
         await sticky.restore(redis, shard, rows)

@@ -13,9 +13,11 @@ _ADD_COUNTS = """
     INSERT INTO cohort_counts AS c
         (experiment_no, segmentation_version, cohort, segment_no, variant_no, day, trials, successes)
     SELECT experiment_no, segmentation_version, cohort_of(assigned_at, maturity_seconds), segment_no, variant_no, day,
-        count(*) FILTER (WHERE converted_at IS NULL), count(converted_at)
-    FROM unnest($1::int[], $2::int[], $3::int[], $4::smallint[], $5::date[], $6::timestamptz[], $7::timestamptz[])
-            AS a (experiment_no, segmentation_version, segment_no, variant_no, day, assigned_at, converted_at)
+        coalesce(sum(users) FILTER (WHERE converted_at IS NULL), 0),
+        coalesce(sum(users) FILTER (WHERE converted_at IS NOT NULL), 0)
+    FROM unnest($1::int[], $2::int[], $3::int[], $4::smallint[], $5::date[], $6::timestamptz[], $7::timestamptz[],
+                $8::bigint[])
+            AS a (experiment_no, segmentation_version, segment_no, variant_no, day, assigned_at, converted_at, users)
         JOIN experiments USING (experiment_no)
     WHERE maturity_seconds > 0
     GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
@@ -79,12 +81,14 @@ async def add(
 ) -> None:
     """Count new users and new successes, given as columns.
 
-    Columns: experiment, segmentation version, segment, variant, day, assigned at, and converted at or None.
+    Columns: experiment, segmentation version, segment, variant, day, assigned at, converted at or None, and how many
+    users.
     """
     both = [[*old, *new] for old, new in zip(assigned, converted, strict=True)]
     await connection.execute(_ADD_COUNTS, *both)
-    experiment, _, _, variant, _, assigned_at, converted_at = converted
-    await connection.execute(_ADD_DELAYS, experiment, variant, assigned_at, converted_at)
+    experiment, _, _, variant, _, assigned_at, converted_at, _ = converted
+    if experiment:
+        await connection.execute(_ADD_DELAYS, experiment, variant, assigned_at, converted_at)
 
 
 async def pending(

@@ -160,7 +160,7 @@ async def serve(connection: Connection, target: PendingSegmentation, now: dateti
 
 
 async def registries(connection: Connection, experiment_number: int) -> dict[int, dict[str, int]]:
-    """The segments of every version, numbers by key, negative where a segment is retired."""
+    """The segments of every version that has some, or serves: numbers by key, negative where a segment is retired."""
     rows = await connection.fetch(
         """
         SELECT segmentation_version, segment_key, CASE WHEN retired THEN -segment_no ELSE segment_no END
@@ -169,7 +169,10 @@ async def registries(connection: Connection, experiment_number: int) -> dict[int
         experiment_number,
         OTHER_NUMBER,
     )
-    found: dict[int, dict[str, int]] = {}
+    serving: int = await connection.fetchval(
+        "SELECT segmentation_version FROM experiment_segmentation_config WHERE experiment_no = $1", experiment_number
+    )
+    found: dict[int, dict[str, int]] = {serving: {}}
     for version, key, number in rows:
         found.setdefault(version, {})[key] = number
     return found

@@ -1,4 +1,4 @@
-"""Who comes: users lately, by segment, which decides what segments are kept; and bots."""
+"""Who comes: users lately, by segment, which decides what segments are kept; visitors and bots a day."""
 
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -58,6 +58,17 @@ async def store_segments(
     await connection.execute(_STORE, experiment.number, experiment.segmentation_version, keys, numbers, flags)
 
 
+async def add_visitors(connection: Connection, visitors: Mapping[tuple[int, date], int]) -> None:
+    """Add users who are new on a day, by experiment number and day."""
+    await connection.executemany(
+        """
+        INSERT INTO experiment_traffic_stats AS s (experiment_no, day, visitors) VALUES ($1, $2, $3)
+        ON CONFLICT (experiment_no, day) DO UPDATE SET visitors = s.visitors + excluded.visitors
+        """,
+        _in_order(visitors),
+    )
+
+
 async def add_bot_requests(connection: Connection, requests: Mapping[tuple[int, date], int]) -> None:
     """Add requests of bots, by experiment number and day."""
     await connection.executemany(
@@ -65,8 +76,13 @@ async def add_bot_requests(connection: Connection, requests: Mapping[tuple[int, 
         INSERT INTO experiment_traffic_stats AS s (experiment_no, day, bot_requests) VALUES ($1, $2, $3)
         ON CONFLICT (experiment_no, day) DO UPDATE SET bot_requests = s.bot_requests + excluded.bot_requests
         """,
-        [(number, day, count) for (number, day), count in requests.items()],
+        _in_order(requests),
     )
+
+
+def _in_order(daily: Mapping[tuple[int, date], int]) -> list[tuple[int, date, int]]:
+    """So that writers cannot wait for each other in a ring."""
+    return sorted((number, day, count) for (number, day), count in daily.items())
 
 
 async def bot_requests(connection: Connection, experiment_number: int) -> int:

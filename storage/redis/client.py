@@ -4,25 +4,34 @@ from typing import cast
 
 import redis.exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from allocator.errors import StoreUnavailableError
 from storage.redis import library
 
 _TIMEOUT_SECONDS = 2.0
 _CONNECTIONS = 32  # a call that needs one more waits for its turn
+
 UNREACHABLE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.BusyLoadingError)
 
 
-def create_client(url: str) -> Redis:
+class EmptyError(Exception):
+    """Redis answers, but has lost what is asked of it, and is being refilled."""
+
+
+def create_client(url: str, timeout: float = _TIMEOUT_SECONDS) -> Redis:
     """A client with its pool; nothing is connected yet. Raises StoreUnavailableError if the URL is not one."""
     try:
         pool = BlockingConnectionPool.from_url(
             url,
             protocol=2,  # answers in order, and nothing between them
             max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT_SECONDS,
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            # A connection of the pool may have died meanwhile; a Redis that does not answer is not asked again.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)),
         )
     except ValueError as error:
         raise StoreUnavailableError(f"SAMPLIT_REDIS_URL: {error}") from error

@@ -3,9 +3,9 @@
 -- What the data plane does in one step on the server. All keys of a call are in one slot: sticky records, dedupe marks,
 -- the epoch and the stream of a shard share its hash tag, and names are built from the declared prefix KEYS[1].
 --
--- A batch comes as one string of packed items, little-endian, and is answered by one string: the epoch of the shard (8
--- bytes), then a fixed number of bytes for each item. No epoch means that the shard has lost its records, or is being
--- refilled: nothing is looked up then, and the answer is empty.
+-- A batch comes as one string of packed items, little-endian, and is answered by one string with a fixed number of bytes
+-- for each item. The caller names the epoch that it knows: under another one the records of the shard were made anew,
+-- and without one they are being made. Nothing is done then, and the answer is nil.
 --
 -- A sticky record has 13 bytes: assigned_at (4, Unix seconds), variant (2), reason (1), segmentation version (2),
 -- segment (2), and the day on which its user was last seen (2, days since 1970).
@@ -39,16 +39,15 @@ local function visit(experiment, key, day)
   return '\148\161v' .. struct.pack('>BI4BBc16BI2', 206, experiment, 196, 16, key, 205, day)
 end
 
--- KEYS: record prefix, stream, epoch. ARGV: stream limit; items of experiment (4), day (2), user key (16), size of the
+-- KEYS: record prefix, stream, epoch. ARGV: epoch; stream limit; items of experiment (4), day (2), user key (16), size of the
 -- event (2), and where that is not 0, the first 11 bytes of the record, and the event.
 -- Items without an event look up only. Answers for each: EXISTING, NEW, NONE or FULL, and the record that is there.
 -- A user's first visit of a day is noted in the record and told to the stream.
 local function allocate(keys, args)
-  local epoch = redis.call('GET', keys[3])
-  if not epoch then return '' end
-  local full = is_full(keys[2], tonumber(args[1]))
-  local items, position = args[2], 1
-  local answers, events = {epoch}, {}
+  if redis.call('GET', keys[3]) ~= args[1] then return false end
+  local full = is_full(keys[2], tonumber(args[2]))
+  local items, position = args[3], 1
+  local answers, events = {}, {}
   while position <= #items do
     local experiment, day, key, size
     experiment, day, key, size, position = struct.unpack('<I4I2c16I2', items, position)
@@ -79,16 +78,15 @@ local function allocate(keys, args)
   return table.concat(answers)
 end
 
--- KEYS: record prefix, stream, epoch, dedupe prefix. ARGV: stream limit; dedupe seconds; items of experiment (4), Unix
+-- KEYS: record prefix, stream, epoch, dedupe prefix. ARGV: epoch; stream limit; dedupe seconds; items of experiment (4), Unix
 -- seconds of the conversion (4), user key (16), dedupe mark (16), size of the event (2), and the event.
 -- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' dated before the assignment;
 -- and the assignment's seconds (4).
 local function convert(keys, args)
-  local epoch = redis.call('GET', keys[3])
-  if not epoch then return '' end
-  local full = is_full(keys[2], tonumber(args[1]))
-  local items, position = args[3], 1
-  local answers, events = {epoch}, {}
+  if redis.call('GET', keys[3]) ~= args[1] then return false end
+  local full = is_full(keys[2], tonumber(args[2]))
+  local items, position = args[4], 1
+  local answers, events = {}, {}
   while position <= #items do
     local experiment, seconds, key, mark, size
     experiment, seconds, key, mark, size, position = struct.unpack('<I4I4c16c16I2', items, position)
@@ -104,7 +102,7 @@ local function convert(keys, args)
     elseif full then
       answer = 'F'
     else
-      redis.call('SET', keys[4] .. mark, '', 'EX', args[2])
+      redis.call('SET', keys[4] .. mark, '', 'EX', args[3])
       events[#events + 1] = items:sub(position, position + size - 1)
       answer = 'R'
     end
@@ -144,8 +142,10 @@ local function add_segment(registry, key)
 end
 
 -- KEYS: registry. ARGV: segment key, most segments.
--- Answers the segment's number; a new key gets the next one while there is room, and that of "other" else.
+-- Answers the segment's number; a new key gets the next one while there is room, and that of "other" else. 0 means that
+-- the registry is not there: Postgres knows which numbers are taken.
 local function register_segment(keys, args)
+  if registered(keys[1], '#version') == 0 then return 0 end
   local number = registered(keys[1], args[1])
   if number ~= 0 then return number > 0 and number or OTHER end
   if registered(keys[1], '#active') >= tonumber(args[2]) then return OTHER end

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from storage.redis import library
 
-Done = Callable[[bytes | Exception], None]
+Done = Callable[[bytes | Exception | None], None]
 _SWEEP_SECONDS = 0.05
 _RETRY_SECONDS = 0.05, 1.0  # the first pause between attempts to connect, and the longest
 
@@ -59,8 +59,9 @@ class Link:
         await self._connected.wait()
 
     def call(self, call: Call, arguments: Sequence[bytes], done: Done) -> None:
-        """Call a function whose answer is bytes. `done` is given the answer, or why there is none: then it is not known
-        whether the call had an effect.
+        """Call a function whose answer is bytes, or nil. `done` is given the answer, or why there is none.
+
+        Without an answer it is not known whether the call had an effect.
         """
         if self._protocol is None:
             done(redis.exceptions.ConnectionError("no connection"))

@@ -90,6 +90,15 @@ async def load_published(client: Redis, secrets: Secrets, experiment_id: str) ->
     return Published(_decode_config(config), posterior)
 
 
+async def forget_all(client: Redis) -> None:
+    """Delete what was published: the worker publishes it again. Segments stay, which may be ahead of Postgres."""
+    await client.delete(keys.PUBLISHED)
+    for name in (keys.INDEX, keys.API_KEYS):
+        await client.delete(name)
+    async for name in client.scan_iter(match=keys.experiment("*"), count=1_000):
+        await client.delete(name)
+
+
 async def set_complete(client: Redis) -> None:
     """Say that everything is published: what is not found from now on does not exist."""
     await client.set(keys.PUBLISHED, "1")

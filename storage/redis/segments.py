@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from redis.asyncio import Redis
 
 from storage.redis import keys, library
-from storage.redis.client import read_hash
+from storage.redis.client import EmptyError, read_hash
 
 _VERSION = b"#version"
 
@@ -21,8 +21,13 @@ class Segments:
 
 
 async def register(client: Redis, registry: str, segment_key: str, most: int) -> int:
-    """The number of a segment key, a new one while there are fewer than `most`, else that of "other"."""
+    """The number of a segment key, a new one while there are fewer than `most`, else that of "other".
+
+    Raises EmptyError if the registry is not there.
+    """
     number: int = await library.call(client, "register_segment", [registry], segment_key, most)
+    if number == 0:
+        raise EmptyError("the registry of segments is lost, and not restored yet")
     return number
 
 

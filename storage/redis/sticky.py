@@ -4,13 +4,14 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 
 from storage.events import ConversionEvent, encode_event
 from storage.records import Found, Lookup
 from storage.redis import keys, library
+from storage.redis.client import EmptyError
 from storage.redis.link import Call, Link
 
 _HEAD = struct.Struct("<IHBHH")  # of a record: without the day
@@ -18,14 +19,9 @@ _LOOKUP = struct.Struct("<IH16sH")
 _CONVERSION = struct.Struct("<II16s16sH")
 _RESTORED = struct.Struct("<I16s")
 _FOUND = struct.Struct("<BIHBHHH")  # a code, and the record
-_EPOCH = 8  # bytes before the answers
 _CONVERTED = struct.Struct("<cI")
 _DEDUPE_SECONDS = b"86400"
 STREAM_LIMIT = b"1000000"  # entries of a shard's stream, each up to a batch of events
-
-
-class EmptyShardError(Exception):
-    """The shard's records are not there, or not complete: nobody can tell who has which variant."""
 
 
 class ConversionAnswer(NamedTuple):
@@ -35,20 +31,16 @@ class ConversionAnswer(NamedTuple):
     assigned_at: int
 
 
-class Answers(NamedTuple):
-    """Of a batch, in its order, with the epoch that they are of."""
-
-    epoch: bytes
-    items: Sequence[object]
+_Answer = TypeVar("_Answer")
+Done = Callable[[Sequence[_Answer] | Exception], None]
 
 
-Done = Callable[[Answers | Exception], None]
-
-
-def allocate(link: Link, shard: int, lookups: Sequence[Lookup], done: Done) -> None:
+def allocate(link: Link, shard: int, epoch: bytes, lookups: Sequence[Lookup], done: Done[Found]) -> None:
     """Find or store the assignments of users of one shard, atomically with their events: a Found for each.
 
-    `done` may be given EmptyShardError, or an error of the connection.
+    `epoch` is that of the records which the caller knows.
+
+    `done` may be given EmptyError, or an error of the connection.
     """
     items: list[bytes] = []
     for experiment, key, day, event in lookups:
@@ -61,13 +53,15 @@ def allocate(link: Link, shard: int, lookups: Sequence[Lookup], done: Done) -> N
             _HEAD.pack(event.assigned_at, event.variant, event.reason, event.segmentation_version, event.segment),
             payload,
         )
-    link.call(_allocate(shard), (STREAM_LIMIT, b"".join(items)), _opened(_found, done))
+    link.call(_allocate(shard), (epoch, STREAM_LIMIT, b"".join(items)), _opened(_found, done))
 
 
-def convert(link: Link, shard: int, events: Sequence[ConversionEvent], done: Done) -> None:
+def convert(
+    link: Link, shard: int, epoch: bytes, events: Sequence[ConversionEvent], done: Done[ConversionAnswer]
+) -> None:
     """Accept conversions of one shard's users, each once, atomically with their events: a ConversionAnswer for each.
 
-    `done` may be given EmptyShardError, or an error of the connection.
+    `done` may be given EmptyError, or an error of the connection.
     """
     items: list[bytes] = []
     for event in events:
@@ -76,7 +70,7 @@ def convert(link: Link, shard: int, events: Sequence[ConversionEvent], done: Don
             _CONVERSION.pack(event.experiment, event.occurred_at, event.user_key, _dedupe_mark(event), len(payload)),
             payload,
         )
-    link.call(_convert(shard), (STREAM_LIMIT, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
+    link.call(_convert(shard), (epoch, STREAM_LIMIT, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
 
 
 async def restore(client: Redis, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
@@ -96,14 +90,16 @@ def _convert(shard: int) -> Call:
     return Call.of(library.function("convert"), *names)
 
 
-def _opened(read: Callable[[bytes], Sequence[object]], done: Done) -> Callable[[bytes | Exception], None]:
-    def opened(reply: bytes | Exception) -> None:
+def _opened(
+    read: Callable[[bytes], Sequence[_Answer]], done: Done[_Answer]
+) -> Callable[[bytes | Exception | None], None]:
+    def opened(reply: bytes | Exception | None) -> None:
         if isinstance(reply, Exception):
             done(reply)
-        elif not reply:
-            done(EmptyShardError("the records of users are not complete"))
+        elif reply is None:
+            done(EmptyError("the records of users are not complete, or others than they were"))
         else:
-            done(Answers(reply[:_EPOCH], read(reply[_EPOCH:])))
+            done(read(reply))
 
     return opened
 

@@ -41,6 +41,11 @@ async def open_shard(client: Redis, shard: int) -> None:
     await client.set(keys.epoch(shard), os.urandom(_EPOCH_BYTES), nx=True)
 
 
+async def epochs(client: Redis, shards: int) -> list[bytes | None]:
+    """The epoch of each shard; None where records are not complete."""
+    return [cast("bytes | None", await client.get(keys.epoch(shard))) for shard in range(shards)]
+
+
 async def close_shard(client: Redis, shard: int) -> None:
     """Say that the records of a shard are not complete: nobody is assigned until it is opened again."""
     await client.delete(keys.epoch(shard))

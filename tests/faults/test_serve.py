@@ -149,6 +149,7 @@ async def test_a_first_session(installation: Installation) -> None:
     assert "source unknown" in cli("segments", "cli", *data).stdout
     assert "unknown" in cli("audience", "cli", "--by", "device", "--by", "source", *data).stdout
     assert "the counts agree with the log" in cli("rebuild-posteriors", "--check", *data).stdout
+    assert "Redis is rebuilt" in cli("rebuild-redis", *data).stdout
     busy = cli("serve", *data, "--port", "0", "--admin-port", "0")
     assert (busy.returncode, "is in use by process" in busy.stderr) == (1, True)
     family = [process.pid for process in installation.family()]

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -17,8 +19,8 @@ from server.settings import Settings
 from server.worker.drain import Drain
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets
-from storage.events import AssignmentEvent, ConversionEvent, encode_event
-from storage.postgres import drain, posteriors, recount
+from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent, encode_event
+from storage.postgres import drain, posteriors, recount, traffic
 from storage.postgres.pool import connect
 from storage.redis import keys
 from storage.redis.publications import open_posterior
@@ -59,6 +61,18 @@ class Log:
 
     def converted(self, user: int, event_id: str = "e", metric: str = "conversion") -> ConversionEvent:
         return ConversionEvent(self.experiment, user.to_bytes(16, "big"), metric, event_id, 1.0, "", self.now)
+
+    @property
+    def today(self) -> int:
+        return self.now // 86_400
+
+    def visited(self, user: int, days_later: int) -> VisitEvent:
+        return VisitEvent(self.experiment, user.to_bytes(16, "big"), self.today + days_later)
+
+    async def visitors(self) -> dict[int, int]:
+        """By days from now."""
+        rows = await self.connection.fetch("SELECT day - DATE '1970-01-01', visitors FROM experiment_traffic_stats")
+        return {day - self.today: visitors for day, visitors in rows}
 
     async def counts(self) -> list[tuple[int, int, int]]:
         """(variant, trials, successes), which must be what the log says."""
@@ -102,6 +116,85 @@ async def test_the_first_record_of_a_user_wins(log: Log) -> None:
     await drain.write(log.connection, [log.assigned(1, 0)])
     await drain.write(log.connection, [log.assigned(1, 2)])
     assert await log.counts() == [(0, 1, 0)]
+
+
+async def test_a_visitor_counts_once_a_day(log: Log) -> None:
+    events = [log.visited(1, 0), log.assigned(1), log.assigned(2), log.visited(1, 2), log.visited(1, 1)]
+    for changed in ({log.experiment}, set()):
+        assert await drain.write(log.connection, events) == changed
+        assert await log.visitors() == {0: 2, 1: 1, 2: 1}
+    await drain.write(log.connection, [log.visited(2, 2), log.visited(2, 2), log.visited(1, 1), log.visited(3, 2)])
+    assert await log.visitors() == {0: 2, 1: 1, 2: 2}
+    await traffic.add_bot_requests(log.connection, {(log.experiment, date(1970, 1, 1)): 7})
+    assert await log.visitors() == {0: 2, 1: 1, 2: 2, -log.today: 0}
+    assert await log.counts() == [(0, 2, 0)]
+
+
+async def test_a_day_is_the_experiments(log: Log) -> None:
+    await log.connection.execute("UPDATE experiments SET time_zone = 'Pacific/Kiritimati'")
+    evening = log.today * 86_400 + 43_200
+    await drain.write(log.connection, [log.assigned(1, assigned_at=evening), log.visited(1, 1), log.visited(1, 2)])
+    assert await log.visitors() == {1: 1, 2: 1}
+
+
+async def test_new_users_count_for_both_segmentations_and_their_cohorts(log: Log) -> None:
+    await log.connection.execute("UPDATE experiments SET maturity_seconds = 3200")  # cohorts of 100 seconds
+    await log.connection.execute(
+        """
+        INSERT INTO experiment_segments VALUES (1, 2, 7, 'source:y'), (1, 2, 8, 'source:z');
+        INSERT INTO pending_segmentations VALUES (1, 2, 'MANUAL', '{source}', 'someone', now(), '\xff');
+        """
+    )
+    start = log.now // 100 * 100
+    events = [
+        log.assigned(n, assigned_at=start + 50 * n, context={"source": source})
+        for n, source in enumerate(["y", "y", "y", "z", 'other "€"'])
+    ]
+    await drain.write(log.connection, events)
+    assert await recount.differences(log.connection) == []
+    counted = "SELECT segmentation_version, segment_no, sum(trials)::int FROM {} GROUP BY 1, 2 ORDER BY 1, 2"
+    for table in ("segment_counts", "cohort_counts"):
+        rows = await log.connection.fetch(counted.format(table))
+        assert rows == [(1, 0, 5), (2, 1, 1), (2, 7, 3), (2, 8, 1)]
+    cohorts = "SELECT cohort - $1, sum(trials)::int FROM cohort_counts WHERE segmentation_version = 1 GROUP BY 1"
+    assert dict(await log.connection.fetch(cohorts, start // 100)) == {0: 2, 1: 2, 2: 1}
+    sources = await log.connection.fetch("SELECT context ->> 'source' FROM assignments ORDER BY user_key")
+    assert sources[-1][0] == 'other "€"'
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"variant": 2**40},
+        {"variant": 99},
+        {"experiment": 2**40},
+        {"segment": 2**31},
+        {"reason": 99},
+        {"reason": Reason.BOT},
+        {"group": 0},
+        {"propensity": 0.0},
+        {"context": {"source": "\0"}},
+        {"assigned_at": 10**17},
+        {"assigned_at": 2**63},
+        {"user_key": b"short"},
+    ],
+    ids=str,
+)
+async def test_a_bad_assignment_is_refused_with_its_batch(log: Log, fields: dict[str, Any]) -> None:
+    await refused(log, log.assigned(2, **fields))
+
+
+async def test_what_has_no_time_is_refused_with_its_batch(log: Log) -> None:
+    await refused(log, msgspec.structs.replace(log.converted(1), occurred_at=10**17))
+    await refused(log, log.visited(1, 10**9))
+    await refused(log, log.visited(1, 2**63))
+
+
+async def refused(log: Log, event: Event) -> None:
+    with pytest.raises((asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
+        await drain.write(log.connection, [log.assigned(1), event])
+    assert await log.counts() == []
+    await drain.write(log.connection, [])
 
 
 async def test_a_bad_event_is_set_aside_and_the_rest_flows(

@@ -1,0 +1,180 @@
+"""Redis slow, silent, gone, or back without its data: who gets what, and that nobody gets a second variant."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from redis.asyncio import Redis
+from samplit.admin.v1 import experiment_pb2
+from samplit.allocation.v1 import allocation_service_pb2 as pb
+from samplit.allocation.v1 import context_pb2
+
+from server.settings import Settings
+from storage.embedded.engines import StoreUrls
+from storage.redis import keys
+from tests.proxy import Proxy
+from tests.service import Service
+from tests.status import refused
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture
+async def proxy(engines: StoreUrls, short_directory: Path) -> AsyncIterator[Proxy]:
+    proxy = await Proxy.start(short_directory / "proxy.sock", Path(urlsplit(engines.redis_url).path))
+    yield proxy
+    await proxy.stop()
+
+
+@pytest.fixture
+def settings(settings: Settings, dsn: str, proxy: Proxy) -> Settings:
+    changed = settings.model_copy(update={"redis_timeout": 0.5, "poll_interval": 0.2})
+    return changed.with_stores(dsn, proxy.url)
+
+
+async def eventually(condition: Any, seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def health(service: Service, name: str = "") -> Any:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.application.port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
+
+
+async def works(service: Service) -> bool:
+    answer = await service.allocate("cta", f"probe-{time.monotonic()}")
+    return bool(answer.assignment_state == pb.ASSIGNMENT_STATE_NEW)
+
+
+async def drained(redis: Redis) -> bool:
+    return await redis.xlen(keys.stream(0)) == 0
+
+
+async def test_while_redis_is_away(service: Service, worker: None, proxy: Proxy, redis: Redis) -> None:
+    await service.running()
+    strict = experiment_pb2.OUTAGE_POLICY_UNAVAILABLE
+    created = await service.running(experiment_id="strict", on_outage=strict)
+    assert created.on_outage == strict
+    had = {f"u{n}": await service.allocate("cta", f"u{n}") for n in range(10)}
+    await service.allocate("strict", "u0")
+    await service.learned("cta", 10)
+    service.application._returning.clear()
+    await proxy.go_away()
+    await eventually(lambda: is_health(service, "samplit.redis", NOT_SERVING))
+    assert (await health(service), await health(service, "samplit.postgres")) == (SERVING, SERVING)
+    for user, before in had.items():
+        answer = await service.allocate("cta", user)
+        assert (answer.variant_id, answer.assignment_id) == (before.variant_id, before.assignment_id)
+        assert (answer.reason, answer.assignment_state) == (before.reason, pb.ASSIGNMENT_STATE_EXISTING)
+    answer = await service.allocate("cta", "newcomer")
+    assert (answer.variant_id, answer.reason) == ("control", pb.REASON_DEGRADED)
+    assert (answer.assignment_state, answer.assignment_id) == (pb.ASSIGNMENT_STATE_NONE, "")
+    assert (await service.allocate("strict", "u0")).assignment_state == pb.ASSIGNMENT_STATE_EXISTING
+    for call in (
+        service.allocate("strict", "newcomer"),
+        service.convert(user_identifier="u0", experiment_id="cta", event_id="e"),
+    ):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+    batch = pb.AllocateUsersRequest(
+        requests=[pb.AllocateUserRequest(experiment_id=e, user_identifier=u) for e in ("cta", "strict") for u in "xy"]
+    )
+    items = (await service.allocation.AllocateUsers(batch, metadata=service.metadata)).items
+    assert [item.status.code for item in items] == [0, 0, 14, 14]
+    assert {item.allocation.reason for item in items[:2]} == {pb.REASON_DEGRADED}
+    await proxy.come_back()
+    await eventually(lambda: works(service))
+    await eventually(lambda: is_health(service, "samplit.redis", SERVING))
+    assert (await service.allocate("cta", "newcomer")).assignment_state == pb.ASSIGNMENT_STATE_NEW
+
+
+async def is_health(service: Service, name: str, status: Any) -> bool:
+    return bool(await health(service, name) == status)
+
+
+async def test_returning_users_need_no_redis(service: Service, proxy: Proxy, clock: Any) -> None:
+    await service.running()
+    before = await service.allocate("cta", "u")
+    await proxy.go_away()
+    assert (await service.allocate("cta", "u")).variant_id == before.variant_id
+    clock.advance(days=1)  # the first call of a day is told to Redis
+    assert (await service.allocate("cta", "u")).reason == pb.REASON_DEGRADED
+
+
+async def test_a_silent_redis_is_given_up_on(service: Service, proxy: Proxy) -> None:
+    await service.running()
+    assert await works(service)
+    proxy.is_silent = True
+    begin = time.monotonic()
+    assert (await service.allocate("cta", "u")).reason == pb.REASON_DEGRADED
+    assert time.monotonic() - begin < 3 * service.settings.redis_timeout
+    proxy.is_silent = False
+    proxy.cut()
+    await eventually(lambda: works(service))
+
+
+async def test_calls_end_at_their_deadline(service: Service, proxy: Proxy) -> None:
+    await service.running()
+    assert await works(service)
+    proxy.delay = 0.4
+    request = pb.AllocateUserRequest(experiment_id="cta", user_identifier="u")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await service.allocation.AllocateUser(request, metadata=service.metadata, timeout=0.1)
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    proxy.delay = 0.0
+    await eventually(lambda: works(service))
+
+
+async def test_a_half_closed_connection_is_replaced(service: Service, proxy: Proxy) -> None:
+    await service.running()
+    proxy.half_close()
+    await eventually(lambda: works(service))
+
+
+async def test_a_redis_that_lost_its_data_is_refilled(service: Service, worker: None, redis: Redis, dsn: str) -> None:
+    """New segments are numbered after those that Postgres knows; users keep their variants; conversions count."""
+    segmentation = experiment_pb2.SegmentationConfig(
+        mode=experiment_pb2.SEGMENTATION_MODE_MANUAL, segment_by=["source"], min_samples_per_segment=0
+    )
+    await service.running(segmentation=segmentation)
+
+    async def visit(user: str, source: str) -> Any:
+        return await service.allocate("cta", user, web=context_pb2.WebContext(utm_source=source))
+
+    had = {f"u{n}": await visit(f"u{n}", f"s{n % 3}") for n in range(30)}
+    await service.learned("cta", 30)
+    await eventually(lambda: drained(redis))
+    await redis.flushall()
+    await redis.function_flush()
+    await eventually(lambda: works(service))
+    for user, before in had.items():
+        answer = await visit(user, "elsewhere")
+        assert (answer.variant_id, answer.segment_key) == (before.variant_id, before.segment_key)
+        assert answer.assignment_state == pb.ASSIGNMENT_STATE_EXISTING
+    assert (await visit("late", "s9")).segment_key == "source:s9"
+    numbers = await redis.hgetall(keys.segments(1, 1))
+    taken = [int(number) for key, number in numbers.items() if not key.startswith(b"#")]
+    assert len(taken) == len(set(taken)) >= 4
+    converted = await service.convert(user_identifier="u1", experiment_id="cta", event_id="e")
+    assert converted.results[0].outcome == pb.CONVERSION_OUTCOME_RECORDED
+
+
+async def test_nobody_is_assigned_before_the_records_are_back(service: Service, redis: Redis) -> None:
+    """Without a worker nobody refills: keys of callers are remembered, and Postgres knows the experiments."""
+    await service.running()
+    await service.allocate("cta", "u")
+    await redis.flushall()
+    await asyncio.sleep(3 * service.settings.poll_interval)
+    assert (await service.allocate("cta", "new")).reason == pb.REASON_DEGRADED
+    refusal = await refused(service.allocate("never-seen", "u"))
+    assert refusal.code == grpc.StatusCode.NOT_FOUND
+    assert not await redis.keys("{s*:a:*")
