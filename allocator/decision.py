@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from allocator.experiment import Experiment, Group, Reason
-from allocator.hashing import draw_seed, group_position, redraw_seed
+from allocator.hashing import redraw_seed, user_words
 from allocator.kernels import draw_best_arm
 from allocator.posterior import PosteriorTables
 
@@ -33,35 +33,33 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
     """
     segmented = bool(experiment.segmentation.segment_by)
     row = tables.rows.get(segment, 0) if segmented else 0
-    if tables.trials[row] < experiment.segmentation.min_samples_per_segment:
+    if row and tables.row_trials[row] < experiment.segmentation.min_samples_per_segment:
         row = 0
-    baseline_share = experiment.baseline_share if segmented else 0.0
-    group = _group(group_position(experiment.salt, key), experiment.holdout_share, baseline_share)
-    control = tables.arm_of[experiment.control.number]
+    holdout = experiment.holdout_share
+    baseline = experiment.baseline_share if segmented else 0.0
+    position, first, second = user_words(experiment.salt, key)
+    group = _group(position, holdout, baseline)
+    control = tables.arm_of[experiment.control_number]
     if group is Group.HOLDOUT:
         arm = control
         reason = Reason.HOLDOUT
+    elif group is Group.BASELINE:
+        arm = _draw(experiment.salt, tables, key, 0, first, second)
+        reason = Reason.BASELINE
     else:
-        arm = _draw(experiment.salt, tables, key, 0 if group is Group.BASELINE else row)
-        reason = Reason.BASELINE if group is Group.BASELINE else _adaptive_reason(segmented, row)
-    q_segment = float(tables.chance[row, arm])
-    q_global = float(tables.chance[0, arm])
+        arm = _draw(experiment.salt, tables, key, row, first, second)
+        reason = Reason.FALLBACK if segmented and row == 0 else Reason.SAMPLED
+    q_segment = tables.row_chances[row][arm]
+    q_global = tables.row_chances[0][arm]
     in_control = 1.0 if arm == control else 0.0
-    holdout = experiment.holdout_share
-    return Decision(
-        variant=tables.variants[arm],
-        reason=reason,
-        group=group,
-        propensity={Group.ADAPTIVE: q_segment, Group.BASELINE: q_global, Group.HOLDOUT: in_control}[group],
-        marginal=holdout * in_control + (1 - holdout) * (baseline_share * q_global + (1 - baseline_share) * q_segment),
-        q_segment=q_segment,
-        q_global=q_global,
-    )
+    marginal = holdout * in_control + (1 - holdout) * (baseline * q_global + (1 - baseline) * q_segment)
+    propensity = in_control if group is Group.HOLDOUT else q_global if group is Group.BASELINE else q_segment
+    return Decision(tables.variants[arm], reason, group, propensity, marginal, q_segment, q_global)
 
 
-def _draw(salt: bytes, tables: PosteriorTables, key: bytes, row: int) -> int:
+def _draw(salt: bytes, tables: PosteriorTables, key: bytes, row: int, first: int, second: int) -> int:
     """Thompson sampling over a floor. An arm held back is taken just so often that its chance is at most 1/K."""
-    arm: int = draw_best_arm(tables.constants, row, tables.floor, *draw_seed(salt, key, tables.version))
+    arm: int = draw_best_arm(tables.constants, row, tables.floor, first ^ tables.version_word, second)
     if arm not in tables.held_back:
         return arm
     position, first, second = redraw_seed(salt, key, tables.version)
@@ -80,7 +78,3 @@ def _group(position: float, holdout_share: float, baseline_share: float) -> Grou
     if 1 - position <= (1 - holdout_share) * baseline_share:
         return Group.BASELINE
     return Group.ADAPTIVE
-
-
-def _adaptive_reason(segmented: bool, row: int) -> Reason:
-    return Reason.FALLBACK if segmented and row == 0 else Reason.SAMPLED

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, IntEnum
+from functools import cached_property
 from typing import Any
 
 from allocator.checks import check_groups
@@ -132,6 +133,11 @@ class Experiment:
     def control(self) -> Variant:
         """The control variant."""
         return next(v for v in self.variants if v.variant_id == self.control_variant_id)
+
+    @cached_property
+    def control_number(self) -> int:
+        """The number of the control variant."""
+        return self.control.number
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ BLAKE2b (RFC 7693) with its `key` and `person` parameters: one domain says nothi
 """
 
 import base64
+import binascii
 import struct
 from hashlib import blake2b
 
@@ -12,6 +13,9 @@ from allocator.errors import InvalidFieldError
 USER_KEY_BYTES = 16
 _ACCOUNT = b"default"  # API keys belong to accounts; there is one as yet. Part of the hash, since that never changes.
 _TAG_BYTES = 4
+_WORDS = struct.Struct("<Qqq").unpack
+_NUMBER = struct.Struct("<I").pack
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def user_key(identity: bytes, user_identifier: str) -> bytes:
@@ -20,32 +24,33 @@ def user_key(identity: bytes, user_identifier: str) -> bytes:
     return blake2b(message, digest_size=USER_KEY_BYTES, key=identity, person=b"samplit.user").digest()
 
 
-def group_position(salt: bytes, key: bytes) -> float:
-    """Where a user stands in [0, 1) when an experiment is divided into groups."""
-    digest = blake2b(key, digest_size=8, key=salt, person=b"samplit.group").digest()
-    return int.from_bytes(digest, "little") / 2.0**64
+def user_words(salt: bytes, key: bytes) -> tuple[float, int, int]:
+    """What is random about a user in an experiment: a position in [0, 1), which decides the group, and two signed
+    64-bit words, which with `version_word` seed the draws.
+    """
+    position, first, second = _WORDS(blake2b(key, digest_size=24, key=salt, person=b"samplit.words").digest())
+    return position / 2.0**64, first, second
 
 
-def draw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[int, int]:
-    """Two 64-bit words, signed, that seed the random stream of one decision."""
-    message = key + posterior_version.to_bytes(8, "little")
-    digest = blake2b(message, digest_size=16, key=salt, person=b"samplit.draw").digest()
-    first, second = struct.unpack("<qq", digest)
-    return first, second
+def version_word(posterior_version: int) -> int:
+    """The signed 64-bit word by which the first seed word of every user differs under a posterior version."""
+    message = posterior_version.to_bytes(8, "little")
+    digest = blake2b(message, digest_size=8, person=b"samplit.version").digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def redraw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[float, int, int]:
     """What decides about an arm that is held back: a position in [0, 1), and the seed of the draw among the others."""
     message = key + posterior_version.to_bytes(8, "little")
     digest = blake2b(message, digest_size=24, key=salt, person=b"samplit.redraw").digest()
-    position, first, second = struct.unpack("<Qqq", digest)
+    position, first, second = _WORDS(digest)
     return position / 2.0**64, first, second
 
 
-def assignment_id(identity: bytes, experiment_number: int, key: bytes) -> str:
-    """The public name of an assignment: opaque, 32 URL-safe characters, the same for every call."""
-    body = struct.pack("<I", experiment_number) + key
-    return base64.urlsafe_b64encode(body + _tag(identity, body)).decode()
+def assignment_id(identity: bytes, experiment_number: int, key: bytes) -> bytes:
+    """The public name of an assignment: opaque, 32 URL-safe characters (as ASCII), the same for every call."""
+    body = _NUMBER(experiment_number) + key
+    return binascii.b2a_base64(body + _tag(identity, body), newline=False).translate(_URL_SAFE)
 
 
 def parse_assignment_id(identity: bytes, text: str) -> tuple[int, bytes]:

@@ -42,7 +42,7 @@ class Fields:
 
     def slug(self, field: str, value: str) -> str:
         """An id that callers choose."""
-        if not _SLUG.fullmatch(value):
+        if not is_slug(value):
             self.wrong(field, f"must be [a-z0-9][a-z0-9_-]{{0,62}}, is {value[:70]!r}")
         return value
 
@@ -64,6 +64,11 @@ class Fields:
         if not now - _MOST_PAST <= at <= now + _MOST_FUTURE:
             self.wrong(field, "must be at most 7 days past and 5 minutes future")
         return at
+
+
+def is_slug(value: str) -> bool:
+    """Whether this can be an id."""
+    return _SLUG.fullmatch(value) is not None
 
 
 def check_slug(field: str, value: str) -> str:

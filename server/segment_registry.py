@@ -17,7 +17,7 @@ class SegmentRegistry:
         self._client = client
         self._name = keys.segments(experiment_number, segmentation_version)
         self._segments = Segments()
-        self._asking: dict[str, asyncio.Task[int]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self._keys = {GLOBAL_NUMBER: GLOBAL, OTHER_NUMBER: OTHER}
         self._learned: dict[str, int] = {}
 
@@ -39,27 +39,25 @@ class SegmentRegistry:
         for known in (self._segments.active, self._segments.retired):
             self._keys.update({number: key for key, number in known.items()})
 
-    def known(self, key: str) -> int | None:
-        """The number of a key, if this process knows one."""
-        return self._learned.get(key)
-
     def known_key(self, number: int) -> str | None:
         """The key of a number, if this process knows it."""
         return self._keys.get(number)
 
-    async def number(self, key: str, most: int) -> int:
-        """The number of a key. Where `most` segments have one, and for retired ones, it is that of "other"."""
-        known = self._learned.get(key)
-        if known is not None:
-            return known
-        if key in self._segments.retired or len(self._learned) > most:  # all of them, and "global"
+    def known(self, key: str, most: int) -> int | None:
+        """The number of a key, None if it must be learned. Retired ones and those beyond `most` have "other"'s."""
+        number = self._learned.get(key)
+        if number is None and (key in self._segments.retired or len(self._learned) > most):  # all, and "global"
             return OTHER_NUMBER
+        return number
+
+    async def learn(self, key: str, most: int) -> None:
+        """Ask for the number of a key, so that it is known. Raises EmptyError if the registry is lost."""
         asking = self._asking.get(key)
         if asking is None:
             asking = asyncio.create_task(self._register(key, most))
             self._asking[key] = asking
             asking.add_done_callback(lambda _: self._asking.pop(key, None))
-        return await asyncio.shield(asking)
+        await asyncio.shield(asking)
 
     async def key(self, number: int) -> str:
         """The key of a number that some process has given; "other" if nobody knows it any more."""
@@ -67,11 +65,12 @@ class SegmentRegistry:
             await self.load()
         return self._keys.get(number, OTHER)
 
-    async def _register(self, key: str, most: int) -> int:
+    async def _register(self, key: str, most: int) -> None:
         number = await segments.register(self._client, self._name, key, most)
         if number == OTHER_NUMBER:
             await self.load()
+            if self.known(key, most) is None:  # there are no numbers left
+                self._learned[key] = OTHER_NUMBER
         else:
             self._learned[key] = number
             self._keys[number] = key
-        return number

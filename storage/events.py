@@ -4,6 +4,8 @@ MessagePack, by msgspec: a decoder checks types, so that a damaged event is noti
 with a default; none may be removed or change its meaning while streams hold old events.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -24,7 +26,7 @@ class AssignmentEvent(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     marginal: float
     q_segment: float
     q_global: float
-    context: dict[str, str]
+    context: Mapping[str, str]
     assigned_at: int
 
 

@@ -1,14 +1,13 @@
 """The recipient of an e-mail."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from allocator.context.bins import COUNTS, DAYS, SCORES
 from allocator.context.check import Check
 from allocator.context.user_agent import parse_user_agent
 
 
-@dataclass(frozen=True)
-class Email:
+class Email(NamedTuple):
     """Fields as in EmailContext; empty and None are unknown."""
 
     list_id: str = ""

@@ -29,12 +29,14 @@ class Context(NamedTuple):
 
 
 def extract(
-    channel: Web | Email | Funnel | Push | None, attributes: Mapping[str, str], at: datetime, time_zone: str
+    channel: Web | Email | Funnel | Push | None, attributes: Mapping[str, str], at: int, time_zone: str
 ) -> Context:
-    """The context of one user at a time; `time_zone` is taken where the user's is not known.
+    """The context of one user at a time in Unix seconds; `time_zone` is taken where the user's is not known.
 
     Raises InvalidFieldError naming every field at fault.
     """
+    if channel is None and not attributes:
+        return Context(_quarter(at // _QUARTER, time_zone)[1])
     dimensions: dict[str, str] = {}
     violations: list[Violation] = []
     is_bot = False
@@ -53,7 +55,7 @@ def extract(
                 dimensions = push_dimensions(channel, check)
         time_zone = check.time_zone(channel.time_zone) or time_zone
         violations = check.violations
-    dimensions.update(_quarter(int(at.timestamp()) // _QUARTER, time_zone)[1])
+    dimensions.update(_quarter(at // _QUARTER, time_zone)[1])
     if attributes:
         dimensions.update(_attributes(attributes, violations))
     if violations:

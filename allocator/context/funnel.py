@@ -1,7 +1,7 @@
 """A user in a funnel."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from allocator.context.bins import MINUTES, MONEY, SCORES, STAGES
 from allocator.context.check import Check
@@ -10,8 +10,7 @@ from allocator.context.user_agent import UserAgent, parse_user_agent
 _MOST_STAGES = 32
 
 
-@dataclass(frozen=True)
-class Funnel:
+class Funnel(NamedTuple):
     """Fields as in FunnelContext; empty and None are unknown."""
 
     funnel_id: str = ""

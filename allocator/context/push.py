@@ -1,7 +1,7 @@
 """The receiver of a push notification."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from allocator.context.bins import COUNTS, DAYS
 from allocator.context.check import Check
@@ -11,8 +11,7 @@ _NO_SYSTEM = ("web", "other")
 _VERSION = re.compile(r"\d+(?:\.\d+)?")
 
 
-@dataclass(frozen=True)
-class Push:
+class Push(NamedTuple):
     """Fields as in PushContext; empty and None are unknown."""
 
     platform: str = ""

@@ -1,7 +1,7 @@
 """A user on a web page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from allocator.context.canonical import canonical
 from allocator.context.check import Check
@@ -11,8 +11,7 @@ from allocator.context.user_agent import UserAgent, parse_user_agent
 _MAX_PATH = 2_048
 
 
-@dataclass(frozen=True)
-class Web:
+class Web(NamedTuple):
     """Fields as in WebContext; empty is unknown."""
 
     utm_source: str = ""

@@ -4,12 +4,12 @@ A call has three steps, so that a batch makes one round trip: `prepare` decides,
 `finish` answers with what is there. Knows nothing of gRPC.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from enum import Enum
+from collections.abc import Awaitable, Callable, Mapping
+from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
-from allocator.context import Context, Email, Funnel, Push, Web, day_number, extract
+from allocator.context import Email, Funnel, Push, Web, day_number, extract
 from allocator.decision import decide
 from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFieldError, StoreUnavailableError
 from allocator.experiment import Experiment, ExperimentState, OutagePolicy, Reason, Variant
@@ -25,33 +25,33 @@ from storage.records import EXISTING, NEW, NONE, Found, Lookup
 
 
 class AllocationRequest(NamedTuple):
-    """A request whose fields have been checked one by one."""
+    """A request whose fields have been checked one by one; `at` is in Unix seconds."""
 
     experiment_id: str
     user_identifier: str
     channel: Web | Email | Funnel | Push | None
     attributes: Mapping[str, str]
-    at: datetime
+    at: int
     force_variant_id: str
 
 
-class AssignmentState(Enum):
-    """What happened to the record."""
+class AssignmentState(IntEnum):
+    """What happened to the record. The numbers are those of samplit.allocation.v1.AssignmentState."""
 
-    NEW = "NEW"
-    EXISTING = "EXISTING"
-    NONE = "NONE"
+    NEW = 1
+    EXISTING = 2
+    NONE = 3
 
 
 class Allocation(NamedTuple):
-    """The answer. `assigned_at` (Unix seconds) and `assignment_id` are empty where nothing is on record."""
+    """The answer. `reason` is a Reason; `assignment_id` and `assigned_at` (Unix seconds) are empty without a record."""
 
     snapshot: Snapshot
     variant: Variant
     segment_key: str
-    reason: Reason
+    reason: int
     state: AssignmentState
-    assignment_id: str = ""
+    assignment_id: bytes = b""
     assigned_at: int = 0
 
 
@@ -61,6 +61,15 @@ class Pending(NamedTuple):
     snapshot: Snapshot
     segment_key: str
     lookup: Lookup
+
+
+class NotLoadedError(Exception):
+    """Something that is needed is not in memory: await `load`, and try again unless it answers."""
+
+    def __init__(self, load: Callable[[], Awaitable[Allocation | None]]) -> None:
+        """`load` raises what there is to say if it cannot."""
+        super().__init__()
+        self.load = load
 
 
 class Allocate:
@@ -101,7 +110,26 @@ class Allocate:
 
     async def prepare(self, request: AllocationRequest) -> Allocation | Pending:
         """Answer at once where nothing is recorded, or the user is known, else decide. Raises as `__call__`."""
-        snapshot = self._catalog.known(request.experiment_id) or await self._catalog.get(request.experiment_id)
+        while True:
+            try:
+                return self.prepare_now(request)
+            except NotLoadedError as missing:
+                answer = await missing.load()
+                if answer is not None:
+                    return answer
+
+    async def finish(self, pending: Pending, found: Found) -> Allocation:
+        """The answer, given what the record says. Raises BacklogFullError."""
+        try:
+            return self.finish_now(pending, found)
+        except NotLoadedError:
+            return await self._load_existing(pending.snapshot, pending.lookup, found)
+
+    def prepare_now(self, request: AllocationRequest) -> Allocation | Pending:
+        """As `prepare`. Raises NotLoadedError too."""
+        snapshot = self._catalog.known(request.experiment_id)
+        if snapshot is None:
+            raise NotLoadedError(partial(self._load_experiment, request.experiment_id))
         experiment = snapshot.experiment
         context = extract(request.channel, request.attributes, request.at, experiment.time_zone)
         key = segment_key(experiment.segmentation.segment_by, context.dimensions)
@@ -116,8 +144,7 @@ class Allocate:
                 experiment_id=experiment.experiment_id,
                 state=experiment.state.value,
             )
-        at = int(request.at.timestamp())
-        day = day_number(at, experiment.time_zone)
+        day = day_number(request.at, experiment.time_zone)
         if context.is_bot:
             self._bots.count(experiment.number, day)
             return _unrecorded(snapshot, snapshot.control, key, Reason.BOT)
@@ -125,16 +152,22 @@ class Allocate:
             winner = experiment.variant(experiment.winner_variant_id) or snapshot.control
             return _unrecorded(snapshot, winner, key, Reason.COMPLETED)
         user = user_key(self._identity, request.user_identifier)
-        lookup = Lookup(experiment.number, user, day, None)
         known = self._returning.get(experiment.number, user, day)
         if known is not None:
-            return await self._existing(snapshot, lookup, known)
+            return self._existing(snapshot, Lookup(experiment.number, user, day, None), known)
         if experiment.state is ExperimentState.PAUSED:
-            return Pending(snapshot, key, lookup)
-        return await self._decide(snapshot, key, lookup, context, at)
+            return Pending(snapshot, key, Lookup(experiment.number, user, day, None))
+        segment = snapshot.segments.known(key, experiment.segmentation.max_segments)
+        if segment is None:
+            pending = Pending(snapshot, key, Lookup(experiment.number, user, day, None))
+            raise NotLoadedError(partial(self._register_segment, pending))
+        if segment == OTHER_NUMBER:
+            key = OTHER
+        event = _event(snapshot, user, segment, key, context.dimensions, request.at)
+        return Pending(snapshot, key, Lookup(experiment.number, user, day, event))
 
-    async def finish(self, pending: Pending, found: Found) -> Allocation:
-        """The answer, given what the record says. Raises BacklogFullError."""
+    def finish_now(self, pending: Pending, found: Found) -> Allocation:
+        """As `finish`. Raises NotLoadedError too."""
         code = found.code
         if code == NEW:
             snapshot = pending.snapshot
@@ -142,13 +175,13 @@ class Allocate:
                 snapshot,
                 snapshot.variants[found.variant],
                 pending.segment_key,
-                Reason(found.reason),
+                found.reason,
                 AssignmentState.NEW,
                 self._assignment_id(pending.lookup),
                 found.assigned_at,
             )
         if code == EXISTING:
-            return await self._existing(pending.snapshot, pending.lookup, found)
+            return self._existing(pending.snapshot, pending.lookup, found)
         if code == NONE:
             return _unrecorded(pending.snapshot, pending.snapshot.control, pending.segment_key, Reason.PAUSED)
         raise BacklogFullError("the event stream is full, since it is not drained; try again later")
@@ -158,77 +191,83 @@ class Allocate:
         snapshot = pending.snapshot
         found = await self._postgres.find(pending.lookup)
         if found is not None:
-            return await self._existing(snapshot, pending.lookup, found)
+            return await self._load_existing(snapshot, pending.lookup, found)
         if snapshot.experiment.state is ExperimentState.PAUSED:
             return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.PAUSED)
         if snapshot.experiment.on_outage is OutagePolicy.UNAVAILABLE:
             raise StoreUnavailableError("Redis does not answer; try again")
         return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.DEGRADED)
 
-    async def _decide(
-        self, snapshot: Snapshot, key: str, lookup: Lookup, context: Context, at: int
-    ) -> Allocation | Pending:
-        experiment = snapshot.experiment
-        segment = snapshot.segments.known(key)
-        if segment is None:
-            try:
-                segment = await snapshot.segments.number(key, experiment.segmentation.max_segments)
-            except OUTAGE:
-                return await self.during_outage(Pending(snapshot, key, lookup))
-        if segment == OTHER_NUMBER:
-            key = OTHER
-        decision = decide(experiment, snapshot.tables, lookup.user_key, segment)
-        event = AssignmentEvent(
-            experiment.number,
-            lookup.user_key,
-            decision.variant,
-            experiment.segmentation_version,
-            segment,
-            key,
-            decision.reason,
-            decision.group,
-            snapshot.tables.version,
-            experiment.revision,
-            decision.propensity,
-            decision.marginal,
-            decision.q_segment,
-            decision.q_global,
-            dict(context.dimensions),
-            at,
-        )
-        return Pending(snapshot, key, lookup._replace(event=event))
-
-    async def _existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:
+    def _existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:
         variant = snapshot.variants.get(found.variant)
-        if variant is None:  # added since this process looked
-            await self._catalog.refresh(snapshot.experiment.experiment_id)
-            snapshot = await self._catalog.get(snapshot.experiment.experiment_id)
-            variant = snapshot.variants[found.variant]
+        key = None
+        if found.segmentation_version == snapshot.experiment.segmentation_version:
+            key = snapshot.segments.known_key(found.segment)
+        if variant is None or key is None:
+            raise NotLoadedError(partial(self._load_existing, snapshot, lookup, found))
+        return self._sticky(snapshot, variant, key, lookup, found)
+
+    def _sticky(self, snapshot: Snapshot, variant: Variant, key: str, lookup: Lookup, found: Found) -> Allocation:
         return Allocation(
             snapshot,
             snapshot.control if variant.retired else variant,
-            await self._segment_key(snapshot, found),
-            Reason.VARIANT_RETIRED if variant.retired else Reason(found.reason),
+            key,
+            Reason.VARIANT_RETIRED if variant.retired else found.reason,
             AssignmentState.EXISTING,
             self._assignment_id(lookup),
             found.assigned_at,
         )
 
-    async def _segment_key(self, snapshot: Snapshot, found: Found) -> str:
-        """What was answered to the user; "other" where an outage hides it."""
-        registry = snapshot.segments
-        if found.segmentation_version == snapshot.experiment.segmentation_version:
-            key = registry.known_key(found.segment)
-            if key is not None:
-                return key
+    async def _load_experiment(self, experiment_id: str) -> None:
+        await self._catalog.get(experiment_id)
+
+    async def _register_segment(self, pending: Pending) -> Allocation | None:
+        snapshot = pending.snapshot
+        try:
+            await snapshot.segments.learn(pending.segment_key, snapshot.experiment.segmentation.max_segments)
+        except OUTAGE:
+            return await self.during_outage(pending)
+        return None
+
+    async def _load_existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:
+        """With a variant that was added since this process looked, or a segment of another segmentation."""
+        if found.variant not in snapshot.variants:
+            await self._catalog.refresh(snapshot.experiment.experiment_id)
+            snapshot = await self._catalog.get(snapshot.experiment.experiment_id)
         try:
             registry = await self._catalog.registry(snapshot.experiment.number, found.segmentation_version)
-            return await registry.key(found.segment)
+            key = await registry.key(found.segment)
         except OUTAGE:
-            return OTHER
+            key = OTHER
+        return self._sticky(snapshot, snapshot.variants[found.variant], key, lookup, found)
 
-    def _assignment_id(self, lookup: Lookup) -> str:
+    def _assignment_id(self, lookup: Lookup) -> bytes:
         return assignment_id(self._identity, lookup.experiment, lookup.user_key)
+
+
+def _event(
+    snapshot: Snapshot, user: bytes, segment: int, key: str, dimensions: Mapping[str, str], at: int
+) -> AssignmentEvent:
+    experiment, tables = snapshot.experiment, snapshot.tables
+    decision = decide(experiment, tables, user, segment)
+    return AssignmentEvent(
+        experiment.number,
+        user,
+        decision.variant,
+        experiment.segmentation_version,
+        segment,
+        key,
+        decision.reason,
+        decision.group,
+        tables.version,
+        experiment.revision,
+        decision.propensity,
+        decision.marginal,
+        decision.q_segment,
+        decision.q_global,
+        dimensions,
+        at,
+    )
 
 
 def _unrecorded(snapshot: Snapshot, variant: Variant, key: str, reason: Reason) -> Allocation:

@@ -36,13 +36,11 @@ def variant_answer(variant: Variant) -> VariantAnswer:
     )
 
 
-def answer(variant: bytes, segment_key: str, reason: int, state: str, assignment_id: str, assigned_at: int) -> bytes:
+def answer(variant: bytes, segment_key: str, reason: int, state: int, assignment_id: bytes, assigned_at: int) -> bytes:
     """A serialised AllocateUserResponse; `assigned_at` in Unix seconds, without an assignment id left out."""
     if not assignment_id:
         return b"".join((variant, _segment(segment_key), _why(reason, state)))
-    return b"".join(
-        (_ID, assignment_id.encode(), variant, _segment(segment_key), _why(reason, state), _stamp(assigned_at))
-    )
+    return b"".join((_ID, assignment_id, variant, _segment(segment_key), _why(reason, state), _stamp(assigned_at)))
 
 
 def ok_item(allocation: bytes) -> bytes:
@@ -57,10 +55,9 @@ def _segment(key: str) -> bytes:
 
 
 @lru_cache
-def _why(reason: int, state: str) -> bytes:
+def _why(reason: int, state: int) -> bytes:
     return pb.AllocateUserResponse(
-        reason=pb.Reason.ValueType(reason),
-        assignment_state=pb.AssignmentState.Value(f"ASSIGNMENT_STATE_{state}"),
+        reason=pb.Reason.ValueType(reason), assignment_state=pb.AssignmentState.ValueType(state)
     ).SerializeToString()
 
 

@@ -10,7 +10,7 @@ from allocator.context import Email, Funnel, Push, Web
 from server.allocation.allocate import Allocation, AllocationRequest
 from server.allocation.answers import answer, ok_item
 from server.allocation.convert import ConversionRequest, ConversionResult
-from server.fields import Fields
+from server.fields import Fields, is_slug
 
 CHANNELS: dict[str, type[Web | Email | Funnel | Push]] = {"web": Web, "email": Email, "funnel": Funnel, "push": Push}
 _MOST_IDENTIFIER = 256
@@ -20,6 +20,15 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 
 def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> AllocationRequest:
     """The checked request. Raises InvalidFieldError naming every field at fault."""
+    experiment_id, user = message.experiment_id, message.user_identifier
+    force, stamp = message.force_variant_id, message.HasField("event_time")
+    if force or stamp or not is_slug(experiment_id) or not 0 < len(user) <= _MOST_IDENTIFIER or "\0" in user:
+        now = _checked_time(message, now)
+    return AllocationRequest(experiment_id, user, _channel(message), message.attributes, int(now.timestamp()), force)
+
+
+def _checked_time(message: pb.AllocateUserRequest, now: datetime) -> datetime:
+    """When the decision is asked for. Raises InvalidFieldError for any field."""
     fields = Fields()
     fields.slug("experiment_id", message.experiment_id)
     fields.text("user_identifier", message.user_identifier, least=1, most=_MOST_IDENTIFIER)
@@ -27,14 +36,7 @@ def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> Alloca
         fields.slug("force_variant_id", message.force_variant_id)
     at = fields.event_time("event_time", message.event_time if message.HasField("event_time") else None, now)
     fields.check()
-    return AllocationRequest(
-        experiment_id=message.experiment_id,
-        user_identifier=message.user_identifier,
-        channel=_channel(message),
-        attributes=message.attributes,
-        at=at,
-        force_variant_id=message.force_variant_id,
-    )
+    return at
 
 
 def allocation_response(allocation: Allocation) -> bytes:
@@ -94,7 +96,7 @@ def _answer(allocation: Allocation, variant: bytes) -> bytes:
         variant,
         allocation.segment_key,
         allocation.reason,
-        allocation.state.value,
+        allocation.state,
         allocation.assignment_id,
         allocation.assigned_at,
     )

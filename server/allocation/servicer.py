@@ -47,7 +47,11 @@ class AllocationServicer:
 
     async def AllocateUser(self, request: pb.AllocateUserRequest, _context: _Context) -> bytes:
         """See the proto."""
-        return allocation_response(await self._allocate(allocation_request(request, self._clock())))
+        self._batches.singles += 1
+        try:
+            return allocation_response(await self._allocate(allocation_request(request, self._clock())))
+        finally:
+            self._batches.singles -= 1
 
     async def AllocateUsers(self, request: pb.AllocateUsersRequest, _context: _Context) -> bytes:
         """See the proto."""

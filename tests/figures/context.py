@@ -76,7 +76,7 @@ def _cost() -> Row:
     for _ in range(_ROUNDS):
         begin = time.perf_counter()
         for _ in range(_CALLS):
-            extract(web, attributes, at, "UTC")
+            extract(web, attributes, int(at.timestamp()), "UTC")
         seconds.append((time.perf_counter() - begin) / _CALLS)
     micros = np.array(seconds) * 1e6
     median = float(np.median(micros))

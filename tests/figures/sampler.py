@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from scipy import stats
 
-from allocator.hashing import draw_seed
+from allocator.hashing import user_words, version_word
 from allocator.kernels import beta_constants, draw_best_arms, probability_best
 from allocator.kernels.random import next_log_gamma
 from allocator.posterior import exploration_floor
@@ -119,7 +119,7 @@ def _choices() -> list[Row]:
     for version, (name, (alpha, beta)) in enumerate(tables.items()):
         arms = alpha.shape[1]
         floor = exploration_floor(arms)
-        seeds = np.array([draw_seed(_SALT, key, version) for key in keys])
+        seeds = np.array([user_words(_SALT, key)[1:] for key in keys]) ^ [version_word(version), 0]
         users = np.arange(_DECISIONS) % len(alpha)
         drawn = draw_best_arms(beta_constants(alpha, beta), users, floor, seeds)
         logged = np.array(
