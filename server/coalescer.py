@@ -21,20 +21,27 @@ MOST_WAITING = 4_096
 _ENOUGH = 64  # items that are not waited beyond
 _QUIET_TICKS = 16  # turns of the event loop without a new item, after which no more are expected
 _LONGEST_SECONDS = 0.003
-_PROBE_EVERY = 8  # lone items: one waits, to find out whether others come
+_PROBE_EVERY = 8, 128  # lone items: one waits, to find out whether others come; ever more seldom while none do
 
 
 class Coalescer(Generic[Item, Answer]):
     """One call at a time, with up to MOST_IN_CALL items."""
 
-    def __init__(self, call: Callable[[Sequence[Item], Done[Answer]], None]) -> None:
-        """`call` answers the items in their order, later, or fails for all of them."""
+    def __init__(
+        self, call: Callable[[Sequence[Item], Done[Answer]], None], glance: Callable[[], None] = lambda: None
+    ) -> None:
+        """`call` answers the items in their order, later, or fails for all of them.
+
+        glance: called after the call of a lone item, to take its answer at once if it comes soon.
+        """
         self._call = call
+        self._glance = glance
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._is_under_way = False
         self._is_holding = False
         self._is_crowded = False
         self._lone = 0
+        self._probe_every = _PROBE_EVERY[0]
         self._held_since = 0.0
         self._seen = 0
         self._quiet = 0
@@ -51,7 +58,7 @@ class Coalescer(Generic[Item, Answer]):
         return future
 
     def _hold_or_send(self, loop: asyncio.AbstractEventLoop) -> None:
-        if len(self._waiting) < _ENOUGH and (self._is_crowded or self._lone >= _PROBE_EVERY):
+        if len(self._waiting) < _ENOUGH and (self._is_crowded or self._lone >= self._probe_every):
             self._is_holding = True
             self._held_since = time.monotonic()
             self._seen = self._quiet = 0
@@ -72,12 +79,19 @@ class Coalescer(Generic[Item, Answer]):
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._waiting = self._waiting[:MOST_IN_CALL], self._waiting[MOST_IN_CALL:]
         self._is_crowded = len(batch) > 1
-        self._lone = 0 if self._is_crowded or self._lone >= _PROBE_EVERY else self._lone + 1
+        if self._is_crowded:
+            self._lone, self._probe_every = 0, _PROBE_EVERY[0]
+        elif self._lone < self._probe_every:
+            self._lone += 1
+        else:
+            self._lone, self._probe_every = 0, min(2 * self._probe_every, _PROBE_EVERY[1])
         batch = [(item, future) for item, future in batch if not future.done()]  # of callers who are still there
         if not batch:
             return
         self._is_under_way = True
         self._call([item for item, _ in batch], partial(self._answered, loop, batch))
+        if not self._is_crowded:
+            self._glance()
 
     def _answered(
         self,

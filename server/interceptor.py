@@ -1,5 +1,6 @@
-"""What happens around every call: the key is checked, and an error becomes a status."""
+"""What happens around every call: the key is checked, an error becomes a status, and the time it took is observed."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, cast
 
@@ -9,6 +10,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from allocator.errors import SamplitError
+from server import metrics
 from server.authentication import Authenticator, caller
 from server.status import as_samplit_error, grpc_code, to_status
 
@@ -51,13 +53,22 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return wrapped
 
     def _guard(self, behaviour: _Behaviour, scope: str, method: str) -> _Behaviour:
+        times = metrics.CallTimes(method.rpartition("/")[2])
+
         async def guarded(request: Any, context: _Context) -> Any:
+            begin = time.perf_counter()
+            code = grpc.StatusCode.CANCELLED.name  # unless it ends
             try:
                 key = await self._authenticator.authenticate(_authorization(context), scope)
                 caller.set(key.key_id)
-                return await behaviour(request, context)
+                answer = await behaviour(request, context)
+                code = grpc.StatusCode.OK.name
+                return answer
             except Exception as error:
                 status = _status(error, method)
+                code = grpc_code(status).name
+            finally:
+                times.observe(code, time.perf_counter() - begin)
             converted = rpc_status.to_status(status)
             return await context.abort(converted.code, converted.details, converted.trailing_metadata)
 

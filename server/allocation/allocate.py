@@ -15,6 +15,7 @@ from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFiel
 from allocator.experiment import Experiment, ExperimentState, OutagePolicy, Reason, Variant
 from allocator.hashing import assignment_id, user_key
 from allocator.segments import OTHER, OTHER_NUMBER, segment_key
+from server import metrics
 from server.allocation.bots import BotCounter
 from server.allocation.outage import Postgres
 from server.allocation.records import OUTAGE, Records
@@ -154,6 +155,7 @@ class Allocate:
         user = user_key(self._identity, request.user_identifier)
         known = self._returning.get(experiment.number, user, day)
         if known is not None:
+            metrics.returning_users.inc()
             return self._existing(snapshot, Lookup(experiment.number, user, day, None), known)
         if experiment.state is ExperimentState.PAUSED:
             return Pending(snapshot, key, Lookup(experiment.number, user, day, None))
@@ -188,6 +190,11 @@ class Allocate:
 
     async def during_outage(self, pending: Pending) -> Allocation:
         """The answer while Redis is away. Raises StoreUnavailableError if the experiment wants that."""
+        answer = await self._without_redis(pending)
+        metrics.degraded.inc()
+        return answer
+
+    async def _without_redis(self, pending: Pending) -> Allocation:
         snapshot = pending.snapshot
         found = await self._postgres.find(pending.lookup)
         if found is not None:

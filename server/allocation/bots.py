@@ -6,6 +6,7 @@ from collections import Counter
 import structlog
 from redis.asyncio import Redis
 
+from server import metrics
 from storage.redis import bots
 
 log = structlog.get_logger()
@@ -23,6 +24,7 @@ class BotCounter:
     def count(self, experiment_number: int, day: int) -> None:
         """One more request, on a day since 1970."""
         self._requests[experiment_number, day] += 1
+        metrics.bot_requests.inc()
 
     async def run(self) -> None:
         """Pass on until cancelled."""

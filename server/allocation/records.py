@@ -1,10 +1,12 @@
 """The sticky records as the use cases see them: coalesced calls, larger batches, and what to do in an outage."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from server import metrics
 from server.allocation.returning import ReturningUsers
 from server.coalescer import Coalescer
 from storage.events import ConversionEvent
@@ -28,9 +30,10 @@ class Records:
         self._returning = returning
         self._shards = shards
         self._epochs = [b""] * shards
+        self._allocating, self._converting = metrics.RedisCalls("allocate"), metrics.RedisCalls("convert")
         self.stale = asyncio.Event()  # records are others than they were, as far as is known
-        self._allocations = [Coalescer(partial(self._allocate, shard)) for shard in range(shards)]
-        self._conversions = [Coalescer(partial(self._convert, shard)) for shard in range(shards)]
+        self._allocations = [Coalescer(partial(self._allocate, shard), link.glance) for shard in range(shards)]
+        self._conversions = [Coalescer(partial(self._convert, shard), link.glance) for shard in range(shards)]
 
     def adopt(self, epochs: Sequence[bytes]) -> None:
         """Go on with these epochs, once nothing is remembered any more of records that were made anew."""
@@ -71,8 +74,11 @@ class Records:
     def _allocate(
         self, shard: int, lookups: Sequence[Lookup], done: Callable[[Sequence[Found] | Exception], None]
     ) -> None:
+        begin = time.perf_counter()
+
         def remember(found: Sequence[Found] | Exception) -> None:
             if not isinstance(found, Exception):
+                self._allocating.observe(time.perf_counter() - begin, len(lookups))
                 for lookup, each in zip(lookups, found, strict=True):
                     if each.code in (EXISTING, NEW):
                         self._returning.put(lookup.experiment, lookup.user_key, each)
@@ -86,7 +92,11 @@ class Records:
         events: Sequence[ConversionEvent],
         done: Callable[[Sequence[ConversionAnswer] | Exception], None],
     ) -> None:
+        begin = time.perf_counter()
+
         def answered(answers: Sequence[ConversionAnswer] | Exception) -> None:
+            if not isinstance(answers, Exception):
+                self._converting.observe(time.perf_counter() - begin, len(events))
             self._answered(answers, done)
 
         sticky.convert(self._link, shard, self._epochs[shard], events, answered)

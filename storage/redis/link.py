@@ -4,6 +4,7 @@ redis-py opens it (address, TLS, password, database), and looks after everything
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,9 @@ from storage.redis import library
 
 Done = Callable[[bytes | Exception | None], None]
 _SWEEP_SECONDS = 0.05
+_GLANCE_SECONDS = 0.000_15
+_MOST_SKIPS = 1_024
+_READ_BYTES = 65_536
 _RETRY_SECONDS = 0.05, 1.0  # the first pause between attempts to connect, and the longest
 
 
@@ -48,6 +52,7 @@ class Link:
         self._timeout = timeout
         self._protocol: _Protocol | None = None
         self._connected = asyncio.Event()
+        self._skips, self._penalty = 0, 1
 
     @property
     def is_connected(self) -> bool:
@@ -67,6 +72,21 @@ class Link:
             done(redis.exceptions.ConnectionError("no connection"))
             return
         self._protocol.send(call.with_arguments(arguments), done)
+
+    def glance(self) -> None:
+        """Wait a moment for the answer, in this turn of the event loop: that is cheaper than to come back for it.
+
+        It is not done for a while where it was in vain, since Redis is not that near, or busy.
+        """
+        if self._protocol is None:
+            return
+        if self._skips > 0:
+            self._skips -= 1
+        elif self._protocol.read_soon(_GLANCE_SECONDS):
+            self._penalty = 1
+        else:
+            self._skips = self._penalty
+            self._penalty = min(2 * self._penalty, _MOST_SKIPS)
 
     async def run(self) -> None:
         """Connect, again and again, until cancelled."""
@@ -102,6 +122,8 @@ class _Protocol(asyncio.Protocol):
         self._writer = writer  # it would close its transport if it were forgotten
         self._transport = writer.transport
         self._transport.set_protocol(self)
+        encrypted = self._transport.get_extra_info("sslcontext") is not None
+        self._socket: int | None = None if encrypted else self._transport.get_extra_info("socket").fileno()
         self._reader = hiredis.Reader()
         self._waiting: deque[tuple[float, Done]] = deque()
         self._lost = asyncio.Event()
@@ -109,6 +131,16 @@ class _Protocol(asyncio.Protocol):
     def send(self, request: bytes, done: Done) -> None:
         self._waiting.append((time.monotonic(), done))
         self._transport.write(request)
+
+    def read_soon(self, seconds: float) -> bool:
+        """Take answers that come within this time; spinning, since to sleep and be woken takes as long."""
+        until = time.perf_counter() + seconds
+        while self._socket is not None and time.perf_counter() < until:
+            with suppress(BlockingIOError):
+                data = os.read(self._socket, _READ_BYTES)
+                self.data_received(data)
+                return bool(data)
+        return False
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

@@ -43,6 +43,13 @@ async def test_a_lone_item_goes_at_once() -> None:
     assert await settled(store, answer) == [10]
 
 
+async def test_the_answer_of_a_lone_item_may_be_there_already() -> None:
+    store = Store()
+    coalescer = Coalescer(store, store.answer)
+    assert coalescer.submit(1).result() == 10
+    assert coalescer.submit(2).result() == 20
+
+
 async def test_what_arrives_during_a_call_goes_with_the_next() -> None:
     store = Store()
     coalescer = Coalescer(store)
@@ -69,11 +76,11 @@ async def test_lone_items_probe_now_and_then_whether_others_come() -> None:
     store = Store()
     coalescer = Coalescer(store)
     waited = []
-    for item in range(1, 30):
+    for item in range(1, 70):
         answer = coalescer.submit(item)
         waited.append(len(store.calls) < item)
         await settled(store, answer)
-    assert [item for item, did in enumerate(waited) if did] == [8, 17, 26]
+    assert [item for item, did in enumerate(waited) if did] == [8, 25, 58]
 
 
 async def test_a_failure_is_told_to_the_batch_and_the_next_goes_on() -> None:

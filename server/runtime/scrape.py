@@ -1,0 +1,52 @@
+"""The endpoint that Prometheus scrapes, over HTTP: for one process, or for all processes of an installation."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from server.runtime.ports import PortInUseError
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # a process that imports prometheus_client with it writes files there
+
+
+class Processes(Collector):
+    """The sum of all processes that write into a folder, ended ones too, except for their gauges."""
+
+    def __init__(self, folder: Path) -> None:
+        """Empties the folder, or makes it."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the files."""
+        for path in self._folder.glob("gauge_live*.db"):
+            pid = int(path.stem.rpartition("_")[2])
+            if not psutil.pid_exists(pid):
+                with suppress(FileNotFoundError):  # another scrape did it
+                    mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
+        metrics: Iterable[Metric] = MultiProcessCollector(None, str(self._folder)).collect()  # type: ignore[no-untyped-call]
+        return metrics
+
+
+@contextmanager
+def serving(host: str, port: int, collector: Collector) -> Iterator[str]:
+    """Answer scrapes in a thread; gives the address, host:port. Port 0 takes a free one. Raises PortInUseError."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise PortInUseError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        yield f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
