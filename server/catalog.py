@@ -26,6 +26,7 @@ from storage.redis.publications import IndexEntry, Notice, Published
 log = structlog.get_logger()
 _MISSING_SECONDS = 1.0  # how long an unknown experiment id is remembered as unknown
 _MOST_MISSING = 10_000
+_CHUNK, _PACE_SECONDS = 50, 0.1  # experiments that are compared at a time, and the pause between: calls go first
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Snapshot:
 class Catalog:
     """Snapshots by experiment id, and the index of experiments by number.
 
-    `current_at` is when what is known was last compared with what is published.
+    `current_at` is when some of it was last compared with what is published, in monotonic seconds.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class Catalog:
         self._missing: dict[str, float] = {}
         self._registries: dict[tuple[int, int], SegmentRegistry] = {}
         self.index: dict[int, IndexEntry] = {}
-        self.current_at = float("-inf")  # monotonic seconds
+        self.current_at = time.monotonic()
+        self._index_changes = -1
 
     def known(self, experiment_id: str) -> Snapshot | None:
         """The snapshot of an experiment, if it is loaded."""
@@ -87,7 +89,6 @@ class Catalog:
         index = await publications.load_index(self._redis)
         if index or await publications.is_complete(self._redis):
             self.index = index
-            self.current_at = time.monotonic()
 
     async def registry(self, experiment_number: int, segmentation_version: int) -> SegmentRegistry:
         """The segments of one segmentation: of the serving one, or of one that users were answered earlier."""
@@ -146,7 +147,19 @@ class Catalog:
 
     async def _catch_up(self) -> None:
         await self._authenticator.reload()
+        changes = await publications.index_changes(self._redis)
+        if changes != self._index_changes:
+            await self.load_index()
+            self._index_changes = changes
+        self.current_at = time.monotonic()
         ids = list(self._snapshots)
+        for start in range(0, len(ids), _CHUNK):
+            if start:
+                await asyncio.sleep(_PACE_SECONDS)
+            await self._compare(ids[start : start + _CHUNK])
+            self.current_at = time.monotonic()
+
+    async def _compare(self, ids: list[str]) -> None:
         for experiment_id, published in zip(ids, await publications.published_versions(self._redis, ids), strict=True):
             snapshot = self._snapshots[experiment_id]
             if (
@@ -154,12 +167,11 @@ class Catalog:
                 or published.posterior_version > snapshot.tables.version
             ):
                 await self._load(experiment_id)
-        registries = [snapshot.segments for snapshot in self._snapshots.values()]
+        registries = [self._snapshots[experiment_id].segments for experiment_id in ids]
         revised = await segments.versions(self._redis, [registry.name for registry in registries])
         for registry, version in zip(registries, revised, strict=True):
             if version > registry.version:
                 await registry.load()
-        await self.load_index()
 
     async def _first_load(self, experiment_id: str) -> Snapshot:
         if self._missing.get(experiment_id, 0.0) > time.monotonic():

@@ -187,11 +187,13 @@ local function restore_segments(keys, args)
 end
 
 -- KEYS: hash. ARGV: field, version, value. Stores value unless a version as high is there: versions never go backwards.
+-- '#changes' counts what was stored.
 local function publish(keys, args)
   local version_field = args[1] .. ':version'
   local known = tonumber(redis.call('HGET', keys[1], version_field) or '-1')
   if tonumber(args[2]) <= known then return 0 end
   redis.call('HSET', keys[1], version_field, args[2], args[1], args[3])
+  redis.call('HINCRBY', keys[1], '#changes', 1)
   return 1
 end
 

@@ -18,6 +18,7 @@ from storage.redis import keys, library
 from storage.redis.client import read_hash
 
 _encode_config = msgspec.json.Encoder().encode
+_CHANGES = b"#changes"
 _decode_config = msgspec.json.Decoder(Experiment).decode
 
 
@@ -109,11 +110,16 @@ async def is_complete(client: Redis) -> bool:
     return bool(await client.exists(keys.PUBLISHED))
 
 
+async def index_changes(client: Redis) -> int:
+    """How often the index was changed."""
+    return int(await client.hget(keys.INDEX, _CHANGES) or 0)
+
+
 async def load_index(client: Redis) -> dict[int, IndexEntry]:
     """All experiments that have started, by number."""
     index = {}
     for field, value in (await read_hash(client, keys.INDEX)).items():
-        if not field.endswith(b":version"):
+        if not field.endswith((b":version", _CHANGES)):
             state, experiment_id = value.decode().split(" ", 1)
             index[int(field)] = IndexEntry(experiment_id, ExperimentState(state))
     return index

@@ -30,6 +30,14 @@ class StreamEntry:
     damaged: tuple[Damaged, ...]
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """How many entries a stream has, and the age of the oldest in seconds, 0 if there is none."""
+
+    entries: int
+    age: float
+
+
 async def open_shards(client: Redis, shards: int) -> None:
     """Let a new installation begin."""
     for shard in range(shards):
@@ -65,6 +73,19 @@ async def read(client: Redis, shard: int, *, entries: int) -> list[StreamEntry]:
 async def wait(client: Redis, shard: int, *, milliseconds: int) -> None:
     """Return when the stream has entries, at the latest after `milliseconds`."""
     await client.xread({keys.stream(shard): "0-0"}, count=1, block=milliseconds)
+
+
+async def backlog(client: Redis, shard: int) -> Backlog:
+    """What is not drained. Ages are by the clock of Redis, which is in the ids."""
+    async with client.pipeline(transaction=False) as pipeline:
+        pipeline.xlen(keys.stream(shard))
+        pipeline.xrange(keys.stream(shard), count=1)
+        pipeline.time()
+        entries, oldest, (seconds, microseconds) = await pipeline.execute()
+    if not oldest:
+        return Backlog(0, 0.0)
+    milliseconds = int(oldest[0][0].partition(b"-")[0])
+    return Backlog(entries, max(0.0, seconds + microseconds / 1e6 - milliseconds / 1e3))
 
 
 async def delete(client: Redis, shard: int, entry_ids: list[bytes]) -> None:

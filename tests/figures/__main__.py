@@ -20,6 +20,7 @@ _FIGURES = {
     "referrers": "sources and media of known sites against public lists (1 minute)",
     "context": "what a context costs, and calls while unseen user agents flood in (2 minutes)",
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
+    "hot-path": "calls against a no-op of gRPC: throughput, latency, modes, batches, growth (25 minutes)",
     "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
@@ -37,7 +38,7 @@ def main() -> int:
     if name not in _FIGURES:
         console.print(f"there is no figure {name!r}: one of {', '.join(_FIGURES)}")
         return 2
-    rows = importlib.import_module(f"tests.figures.{name}").rows()
+    rows = importlib.import_module(f"tests.figures.{name.replace('-', '_')}").rows()
     path = write_rows(Path("build/figures") / f"{name}.json", rows)
     table = Table("figure", "reference", "ours", "ratio", "spread", "goal", "holds")
     for row in rows:
