@@ -21,6 +21,7 @@ MOST_WAITING = 4_096
 _ENOUGH = 64  # items that are not waited beyond
 _QUIET_TICKS = 16  # turns of the event loop without a new item, after which no more are expected
 _LONGEST_SECONDS = 0.003
+_CROWDED, _RECENT = 2.0, 0.2
 _PROBE_EVERY = 8, 128  # lone items: one waits, to find out whether others come; ever more seldom while none do
 
 
@@ -39,7 +40,7 @@ class Coalescer(Generic[Item, Answer]):
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._is_under_way = False
         self._is_holding = False
-        self._is_crowded = False
+        self._crowd = 1.0  # the recent size of a call
         self._lone = 0
         self._probe_every = _PROBE_EVERY[0]
         self._held_since = 0.0
@@ -58,7 +59,7 @@ class Coalescer(Generic[Item, Answer]):
         return future
 
     def _hold_or_send(self, loop: asyncio.AbstractEventLoop) -> None:
-        if len(self._waiting) < _ENOUGH and (self._is_crowded or self._lone >= self._probe_every):
+        if len(self._waiting) < _ENOUGH and (self._crowd >= _CROWDED or self._lone >= self._probe_every):
             self._is_holding = True
             self._held_since = time.monotonic()
             self._seen = self._quiet = 0
@@ -78,8 +79,8 @@ class Coalescer(Generic[Item, Answer]):
 
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._waiting = self._waiting[:MOST_IN_CALL], self._waiting[MOST_IN_CALL:]
-        self._is_crowded = len(batch) > 1
-        if self._is_crowded:
+        self._crowd += _RECENT * (len(batch) - self._crowd)
+        if self._crowd >= _CROWDED:
             self._lone, self._probe_every = 0, _PROBE_EVERY[0]
         elif self._lone < self._probe_every:
             self._lone += 1
@@ -90,7 +91,7 @@ class Coalescer(Generic[Item, Answer]):
             return
         self._is_under_way = True
         self._call([item for item, _ in batch], partial(self._answered, loop, batch))
-        if not self._is_crowded:
+        if self._crowd < _CROWDED:
             self._glance()
 
     def _answered(

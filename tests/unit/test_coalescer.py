@@ -62,14 +62,23 @@ async def test_what_arrives_during_a_call_goes_with_the_next() -> None:
 async def test_items_that_come_crowded_wait_for_each_other() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    await settled(store, *(coalescer.submit(item) for item in range(1, 4)))
-    assert store.calls == [[1], [2, 3]]
+    await settled(store, *(coalescer.submit(item) for item in range(1, 21)))
+    assert store.calls == [[1], [*range(2, 21)]]
     answers = []
-    for item in range(4, 8):
+    for item in range(21, 25):
         answers.append(coalescer.submit(item))
         await asyncio.sleep(0)
     await settled(store, *answers)
-    assert store.calls[2:] == [[4, 5, 6, 7]]
+    assert store.calls[2:] == [[21, 22, 23, 24]]
+
+
+async def test_a_chance_meeting_is_no_crowd() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    await settled(store, *(coalescer.submit(item) for item in range(1, 4)))
+    answer = coalescer.submit(4)
+    assert store.calls == [[1], [2, 3], [4]]
+    await settled(store, answer)
 
 
 async def test_lone_items_probe_now_and_then_whether_others_come() -> None:
