@@ -73,13 +73,13 @@ async def watch(is_connected: Callable[[], bool], current_at: Callable[[], float
 
     current_at: when its snapshots were last known to be current, in monotonic seconds.
     """
-    redis_connected, snapshot_age = _server_gauges()
     while True:
-        redis_connected.set(is_connected())
-        snapshot_age.set(time.monotonic() - current_at())
         begin = time.perf_counter()
         await asyncio.sleep(_TICK_SECONDS)
         _event_loop_lag.observe(max(0.0, time.perf_counter() - begin - _TICK_SECONDS))
+        redis_connected, snapshot_age = _server_gauges()
+        redis_connected.set(is_connected())
+        snapshot_age.set(time.monotonic() - current_at())
 
 
 @cache

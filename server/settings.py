@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from platformdirs import user_data_dir
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Port = Annotated[int, Field(ge=0, le=65535)]
+OptionalPort = Annotated[Port | None, BeforeValidator(lambda value: None if value in ("", "off") else value)]
 
 
 def default_data_directory() -> Path:
@@ -34,6 +35,10 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: Port = Field(default=50051, description="data plane (samplit.allocation.v1); 0 takes a free one")
     admin_port: Port = Field(default=50052, description="control plane (samplit.admin.v1); 0 takes a free one")
+    metrics_host: str = Field(default="127.0.0.1", description="address of the Prometheus endpoint")
+    metrics_port: OptionalPort = Field(
+        default=50053, description="Prometheus endpoint; 0 takes a free one, off has none"
+    )
     processes: int = Field(default=1, ge=1, le=256, description="server processes that share the ports")
     tls_certificate_file: Path | None = Field(default=None, description="PEM certificate chain")
     tls_private_key_file: Path | None = Field(default=None, description="PEM private key")
@@ -75,6 +80,11 @@ class Settings(BaseSettings):
     def endpoints_file(self) -> Path:
         """Where a running server says where it listens."""
         return self.data_dir / "server.json"
+
+    @property
+    def metrics_directory(self) -> Path:
+        """Where the processes of `serve` keep their metrics, while it runs."""
+        return self.data_dir / "metrics"
 
     @property
     def stores(self) -> tuple[str, str]:

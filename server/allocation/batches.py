@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import structlog
 from google.rpc import status_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from allocator.errors import InvalidFieldError, SamplitError
-from server.allocation.allocate import Allocate, Allocation, NotLoadedError, Pending
+from server.allocation.allocate import Allocate, Allocation, AllocationRequest, NotLoadedError, Pending
 from server.allocation.convert import Convert
 from server.allocation.messages import allocation_item, allocation_request, conversion_request, conversion_results
 from server.allocation.records import OUTAGE
@@ -23,6 +23,7 @@ _MOST_ITEMS = 1_000
 _CHUNK = 32  # items that go to Redis together
 _TURN_SECONDS, _WAIT_SECONDS = 0.000_2, 0.001
 _Prepared: TypeAlias = Allocation | Pending | status_pb2.Status
+_Chunk: TypeAlias = "tuple[list[_Prepared], asyncio.Task[list[Found | Exception]]]"
 
 
 class Batches:
@@ -41,23 +42,17 @@ class Batches:
         While Redis works on a chunk, the next one is prepared.
         """
         _check_size(messages)
-        turn = _Turn(self)
-        items: list[bytes] = []
-        variants: dict[tuple[str, str], pb.Variant] = {}
-        under_way: tuple[list[_Prepared], asyncio.Task[list[Found | Exception]]] | None = None
+        turn, answers = _Turn(self), _Answers()
+        before: _Chunk | None = None
         for start in range(0, len(messages), _CHUNK):
-            prepared = []
-            async with self._lock:
-                for message in messages[start : start + _CHUNK]:
-                    prepared.append(await self._prepare(message, now))
-                    await turn.over()
-            before, under_way = under_way, (prepared, self._record(prepared))
+            prepared = await self._prepare(messages[start : start + _CHUNK], now, turn)
+            chunk = prepared, self._record(prepared)
             if before is not None:
-                await self._finish(*before, turn, items, variants)
-        if under_way is not None:
-            await self._finish(*under_way, turn, items, variants)
-        said = pb.AllocateUsersResponse(variants={"/".join(name): message for name, message in variants.items()})
-        return b"".join((*items, said.SerializeToString()))
+                await self._finish(before, turn, answers)
+            before = chunk
+        if before is not None:
+            await self._finish(before, turn, answers)
+        return answers.response()
 
     async def convert(
         self, messages: Sequence[pb.RecordConversionRequest], now: datetime
@@ -70,51 +65,54 @@ class Batches:
             items += await asyncio.gather(*(self._conversion(message, now) for message in chunk))
         return pb.RecordConversionsResponse(items=items)
 
-    async def _prepare(self, message: pb.AllocateUserRequest, now: datetime) -> _Prepared:
-        try:
-            request = allocation_request(message, now)
-            try:
-                return self._allocate.prepare_now(request)
-            except NotLoadedError:
-                return await self._allocate.prepare(request)
-        except Exception as error:
-            return _status(error)
+    async def _prepare(
+        self, messages: Sequence[pb.AllocateUserRequest], now: datetime, turn: "_Turn"
+    ) -> list[_Prepared]:
+        prepare = self._allocate.prepare_now
+        prepared: list[_Prepared] = []
+        late: list[tuple[int, AllocationRequest]] = []
+        async with self._lock:
+            for message in messages:
+                try:
+                    request = allocation_request(message, now)
+                    prepared.append(prepare(request))
+                except NotLoadedError:
+                    late.append((len(prepared), request))
+                    prepared.append(OK)
+                except Exception as error:
+                    prepared.append(_status(error))
+                if turn.is_over:
+                    await turn.next()
+        await _fill(prepared, [(index, self._allocate.prepare(request)) for index, request in late])
+        return prepared
 
-    def _record(self, prepared: list[_Prepared]) -> asyncio.Task[list[Found | Exception]]:
+    def _record(self, prepared: list[_Prepared]) -> "asyncio.Task[list[Found | Exception]]":
         lookups = [each.lookup for each in prepared if isinstance(each, Pending)]
         return asyncio.create_task(self._allocate.records.allocate_all(lookups))
 
-    async def _finish(
-        self,
-        prepared: list[_Prepared],
-        recording: asyncio.Task[list[Found | Exception]],
-        turn: "_Turn",
-        items: list[bytes],
-        variants: dict[tuple[str, str], pb.Variant],
-    ) -> None:
+    async def _finish(self, chunk: "_Chunk", turn: "_Turn", answers: "_Answers") -> None:
+        prepared, recording = chunk
         found = iter(await recording)
+        finish = self._allocate.finish_now
+        late: list[tuple[int, Awaitable[Allocation | None]]] = []
         async with self._lock:
-            for each in prepared:
-                outcome = await self._outcome(each, next(found)) if isinstance(each, Pending) else each
-                if isinstance(outcome, Allocation):
-                    items.append(allocation_item(outcome))
-                    name = outcome.snapshot.experiment.experiment_id, outcome.variant.variant_id
-                    if name not in variants:
-                        variants[name] = outcome.snapshot.answers[outcome.variant.number].message
-                else:
-                    item = pb.AllocateUsersResponse.Item(status=outcome)
-                    items.append(pb.AllocateUsersResponse(items=[item]).SerializeToString())
-                await turn.over()
-
-    async def _outcome(self, pending: Pending, found: Found | Exception) -> Allocation | status_pb2.Status:
-        try:
-            if isinstance(found, OUTAGE):
-                return await self._allocate.during_outage(pending)
-            if isinstance(found, Exception):
-                raise found
-            return await self._allocate.finish(pending, found)
-        except Exception as error:
-            return _status(error)
+            for index, each in enumerate(prepared):
+                if isinstance(each, Pending):
+                    record = next(found)
+                    try:
+                        if isinstance(record, Exception):
+                            raise record
+                        prepared[index] = finish(each, record)
+                    except NotLoadedError as missing:
+                        late.append((index, missing.load()))
+                    except OUTAGE:
+                        late.append((index, self._allocate.during_outage(each)))
+                    except Exception as error:
+                        prepared[index] = _status(error)
+                if turn.is_over:
+                    await turn.next()
+        await _fill(prepared, late)
+        answers.add(prepared)
 
     async def _conversion(
         self, message: pb.RecordConversionRequest, now: datetime
@@ -138,16 +136,48 @@ class _Turn:
         self._batches = batches
         self._ends = time.perf_counter() + _TURN_SECONDS
 
-    async def over(self) -> None:
-        """Let single calls run, if it is their turn: to their end, unless there are always some."""
-        now = time.perf_counter()
-        if now < self._ends:
-            return
-        latest = now + _WAIT_SECONDS
+    @property
+    def is_over(self) -> bool:
+        return time.perf_counter() > self._ends
+
+    async def next(self) -> None:
+        """Let single calls run: to their end, unless there are always some."""
+        latest = time.perf_counter() + _WAIT_SECONDS
         await asyncio.sleep(0)
         while self._batches.singles and time.perf_counter() < latest:  # noqa: ASYNC110 (an event for each call costs)
             await asyncio.sleep(0)
         self._ends = time.perf_counter() + _TURN_SECONDS
+
+
+class _Answers:
+    """The response, as it grows."""
+
+    def __init__(self) -> None:
+        self._items: list[bytes] = []
+        self._variants: dict[tuple[str, str], pb.Variant] = {}
+
+    def add(self, outcomes: Sequence[_Prepared]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Allocation):
+                self._items.append(allocation_item(outcome))
+                name = outcome.snapshot.experiment.experiment_id, outcome.variant.variant_id
+                if name not in self._variants:
+                    self._variants[name] = outcome.snapshot.answers[outcome.variant.number].message
+            else:
+                item = pb.AllocateUsersResponse.Item(status=cast("status_pb2.Status", outcome))
+                self._items.append(pb.AllocateUsersResponse(items=[item]).SerializeToString())
+
+    def response(self) -> bytes:
+        """Serialised."""
+        variants = {"/".join(name): message for name, message in self._variants.items()}
+        return b"".join((*self._items, pb.AllocateUsersResponse(variants=variants).SerializeToString()))
+
+
+async def _fill(outcomes: list[_Prepared], late: Sequence[tuple[int, Awaitable[Any]]]) -> None:
+    """Wait for what could not be had at once, all together."""
+    results = await asyncio.gather(*(each for _, each in late), return_exceptions=True)
+    for (index, _), result in zip(late, results, strict=True):
+        outcomes[index] = _status(result) if isinstance(result, Exception) else result
 
 
 def _status(error: Exception) -> status_pb2.Status:

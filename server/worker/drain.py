@@ -7,8 +7,12 @@ import asyncpg
 import structlog
 from redis.asyncio import Redis
 
+from server import metrics
 from server.settings import Settings
+from server.tasks import run_together
+from server.worker.backlog import Backlog
 from server.worker.refill import refill
+from server.worker.share import Share
 from storage.events import Event, encode_event
 from storage.postgres import drain
 from storage.postgres.pool import connect
@@ -25,48 +29,72 @@ class Drain:
     """One shard's drain. Several workers may run it: the one with the lease works, the others stand by."""
 
     def __init__(
-        self, dsn: str, redis: Redis, shard: int, settings: Settings, *, counted: Callable[[set[int]], None]
+        self,
+        dsn: str,
+        redis: Redis,
+        shard: int,
+        settings: Settings,
+        *,
+        share: Share,
+        counted: Callable[[set[int]], None],
     ) -> None:
-        """`counted` is told which experiments' counts changed."""
+        """`share` is common to the worker's shards; `counted` is told which experiments' counts changed."""
+        self._share = share
         self._dsn = dsn
         self._redis = redis
         self._shard = shard
         self._shards = settings.shards
         self._batch = settings.drain_batch
         self._counted = counted
+        self._backlog = Backlog(redis, shard)
 
     async def run(self) -> None:
         """Drain until cancelled, through outages of both stores."""
+        await run_together(self._keep_on(), self._backlog.run())
+
+    async def _keep_on(self) -> None:
         while True:
             try:
-                connection = await connect(self._dsn)
-                try:
-                    await self._drain(connection)
-                finally:
-                    connection.terminate()
+                if self._share.may_take():
+                    connection = await connect(self._dsn)
+                    try:
+                        await self._drain(connection)
+                    finally:
+                        connection.terminate()
             except Exception as error:
                 log.warning("drain interrupted", shard=self._shard, error=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _drain(self, connection: asyncpg.Connection) -> None:
-        """Drain while the lease's connection lives; return at once if another worker has the lease."""
+        """Drain while the lease's connection lives; return if another worker has the lease, or should have it."""
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LEASES, self._shard):
+            self._backlog.leave()
             return
-        while True:
-            entries = await streams.read(self._redis, self._shard, entries=self._batch)
-            if not entries:
-                if not await streams.is_open(self._redis, self._shard):
-                    await refill(connection, self._redis, self._shard, self._shards)
-                await streams.wait(self._redis, self._shard, milliseconds=_WAIT_MILLISECONDS)
-                continue
-            for damaged in (each for entry in entries for each in entry.damaged):
-                await self._set_aside(damaged.payload, damaged.reason)
-            await self._store(connection, [event for entry in entries for event in entry.events])
-            await streams.delete(self._redis, self._shard, [entry.entry_id for entry in entries])
+        self._backlog.take()
+        self._share.take()
+        try:
+            while not self._share.must_give():
+                await self._drain_batch(connection)
+        finally:
+            self._share.give()
+
+    async def _drain_batch(self, connection: asyncpg.Connection) -> None:
+        """Store the oldest entries, and forget them; without any, wait for some."""
+        entries = await streams.read(self._redis, self._shard, entries=self._batch)
+        if not entries:
+            if not await streams.is_open(self._redis, self._shard):
+                await refill(connection, self._redis, self._shard, self._shards)
+            await streams.wait(self._redis, self._shard, milliseconds=_WAIT_MILLISECONDS)
+            return
+        for damaged in (each for entry in entries for each in entry.damaged):
+            await self._set_aside(damaged.payload, damaged.reason)
+        await self._store(connection, [event for entry in entries for event in entry.events])
+        await streams.delete(self._redis, self._shard, [entry.entry_id for entry in entries])
 
     async def _store(self, connection: asyncpg.Connection, events: list[Event]) -> None:
         try:
             self._counted(await drain.write(connection, events))
+            metrics.drained_events.inc(len(events))
         except _POISON as error:
             if len(events) == 1:
                 await self._set_aside(encode_event(events[0]), str(error))
@@ -77,3 +105,4 @@ class Drain:
     async def _set_aside(self, payload: bytes, reason: str) -> None:
         log.error("event set aside", shard=self._shard, reason=reason)
         await streams.set_aside(self._redis, self._shard, payload, reason)
+        metrics.dead_letters.inc()

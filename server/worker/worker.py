@@ -12,6 +12,7 @@ from server.worker.mature import MaturityFinder
 from server.worker.publish import Publisher
 from server.worker.reconcile import Reconciler
 from server.worker.resegment import Resegmenter
+from server.worker.share import Share
 from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
 from storage.redis.client import create_client, prepare
@@ -34,9 +35,14 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
         reconciler = Reconciler(pool, redis, clock, publisher.changed)
         await reconciler.once()
-        drains = [Drain(dsn, redis, shard, settings, counted=publisher.changed) for shard in range(settings.shards)]
+        share = Share(dsn, settings.shards)
+        drains = [
+            Drain(dsn, redis, shard, settings, share=share, counted=publisher.changed)
+            for shard in range(settings.shards)
+        ]
         ready.set()
         await run_together(
+            share.run(),
             publisher.run(),
             reconciler.run(),
             Resegmenter(pool, redis, secrets, clock).run(),

@@ -16,7 +16,9 @@ from allocator.experiment import Group, Reason
 from allocator.exposure import Count
 from allocator.posterior import posterior_tables
 from server.settings import Settings
+from server.tasks import end, run_together
 from server.worker.drain import Drain
+from server.worker.share import Share
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent, encode_event
@@ -206,7 +208,7 @@ async def test_a_bad_event_is_set_aside_and_the_rest_flows(
     for events in ([good[0], poison[0], good[1]], [*poison[1:], good[2]]):
         await redis.xadd(STREAM, {str(n): encode_event(event) for n, event in enumerate(events)})
     await redis.xadd(STREAM, {"1": b"garbage", "2": encode_event(log.assigned(5))})
-    task = asyncio.create_task(Drain(dsn, redis, 0, settings, counted=counted.update).run())
+    task = asyncio.create_task(Drain(dsn, redis, 0, settings, share=Share(dsn, 1), counted=counted.update).run())
     async with asyncio.timeout(10):
         while await redis.xlen(STREAM):
             await asyncio.sleep(0.02)
@@ -223,7 +225,7 @@ async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, 
     drained: list[str] = []
     workers = {
         name: asyncio.create_task(
-            Drain(dsn, redis, 0, settings, counted=lambda _, name=name: drained.append(name)).run()
+            Drain(dsn, redis, 0, settings, share=Share(dsn, 1), counted=lambda _, name=name: drained.append(name)).run()
         )
         for name in ("one", "two")
     }
@@ -298,11 +300,37 @@ async def test_redis_is_refilled_with_what_was_published(
     await service.running()
     await service.allocate("cta", "u1")
     await service.learned("cta", 1)
-    before = await redis.hgetall(keys.experiment("cta"))
+
+    async def published() -> dict[bytes, bytes]:
+        fields = await redis.hgetall(keys.experiment("cta"))
+        return {name: value for name, value in fields.items() if name != b"#changes"}
+
+    before = await published()
     await redis.delete(keys.experiment("cta"), keys.INDEX, keys.API_KEYS)
     ready = asyncio.Event()
     second = asyncio.create_task(run_worker(service.settings, clock, ready))
     await ready.wait()
     second.cancel()
-    assert await redis.hgetall(keys.experiment("cta")) == before
+    assert await published() == before
     assert await redis.exists(keys.INDEX, keys.API_KEYS) == 2
+
+
+async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis) -> None:
+    """Two workers have half of the shards each; one has all once the other is gone."""
+    settings = service.settings.model_copy(update={"shards": 4})
+    shares, tasks = [], []
+    for _ in range(2):
+        share = Share(dsn, 4)
+        drains = [Drain(dsn, redis, shard, settings, share=share, counted=lambda _: None) for shard in range(4)]
+        shares.append(share)
+        tasks.append(asyncio.create_task(run_together(share.run(), *(drain.run() for drain in drains))))
+
+    async def held(*expected: int) -> None:
+        async with asyncio.timeout(20):
+            while tuple(share.held for share in shares) != expected:
+                await asyncio.sleep(0.1)
+
+    await held(2, 2)
+    await end(tasks.pop(0))
+    await held(0, 4)
+    await end(*tasks)
