@@ -21,6 +21,7 @@ _FIGURES = {
     "context": "what a context costs, and calls while unseen user agents flood in (2 minutes)",
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
     "hot-path": "calls against a no-op of gRPC: throughput, latency, modes, batches, growth (25 minutes)",
+    "overload": "three times the calls that can be answered: goodput, latency, memory (3 minutes)",
     "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",

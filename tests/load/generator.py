@@ -21,11 +21,12 @@ _TICK_SECONDS = 0.000_25  # calls that are due within it are sent together
 @dataclass(frozen=True)
 class Outcome:
     """What became of the calls. `seconds` is from the first call to the last answer; `counts` is by gRPC status code;
-    latencies are in seconds, in the order of the answers, those of failed calls too."""
+    latencies are in seconds, in the order of the answers, those of failed calls too; statuses are in the same order."""
 
     calls: int
     seconds: float
     latencies: npt.NDArray[np.float64]
+    statuses: npt.NDArray[np.uint8]
     counts: dict[int, int]
 
     @property
@@ -33,9 +34,10 @@ class Outcome:
         """Answers a second, of any status."""
         return self.calls / self.seconds
 
-    def quantile(self, q: float) -> float:
-        """Of the latencies. NaN without calls."""
-        return float(np.quantile(self.latencies, q)) if self.calls else float("nan")
+    def quantile(self, q: float, status: int | None = None) -> float:
+        """Of the latencies, of calls with this status only if it is given. NaN without calls."""
+        latencies = self.latencies if status is None else self.latencies[self.statuses == status]
+        return float(np.quantile(latencies, q)) if latencies.size else float("nan")
 
 
 @asynccontextmanager
@@ -152,5 +154,6 @@ class _Tally:
             calls=self.sent,
             seconds=perf_counter() - self.begin,
             latencies=np.array(self._latencies),
+            statuses=np.frombuffer(bytes(self.statuses), np.uint8),
             counts=dict(sorted(Counter(self.statuses).items())),
         )
