@@ -6,11 +6,12 @@ import msgspec
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """host:port of both planes, and the certificate to trust where the server speaks TLS."""
+    """host:port of both planes and of the metrics, and the certificate to trust where the server speaks TLS."""
 
     allocation: str
     admin: str
     tls_certificate_file: str | None = None
+    metrics: str | None = None
 
 
 def write_endpoints(path: Path, endpoints: Endpoints) -> None:

@@ -15,6 +15,7 @@ from server.authentication import Authenticator, caller
 from server.status import as_samplit_error, grpc_code, to_status
 
 log = structlog.get_logger()
+_OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
 # generic in the stubs only
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -57,12 +58,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         async def guarded(request: Any, context: _Context) -> Any:
             begin = time.perf_counter()
-            code = grpc.StatusCode.CANCELLED.name  # unless it ends
+            code = _CANCELLED
             try:
                 key = await self._authenticator.authenticate(_authorization(context), scope)
                 caller.set(key.key_id)
                 answer = await behaviour(request, context)
-                code = grpc.StatusCode.OK.name
+                code = _OK
                 return answer
             except Exception as error:
                 status = _status(error, method)

@@ -34,16 +34,18 @@ def register(app: typer.Typer) -> None:
 def worker(data_dir: DataDirectory = None) -> None:
     """Run one more worker, for an installation with external stores."""
     import uvloop
+    from prometheus_client import REGISTRY
 
     from server.clock import system_clock
     from server.logs import configure_logs
+    from server.runtime.scrape import serving
     from server.worker.worker import run_worker
 
     configure_logs()
     settings = load_settings(data_dir=data_dir)
     _need_external_stores(settings)
 
-    async def run() -> None:
+    async def run(address: str | None) -> None:
         ready = asyncio.Event()
         work = asyncio.create_task(run_worker(settings, system_clock, ready))
         started = asyncio.create_task(ready.wait())
@@ -51,9 +53,15 @@ def worker(data_dir: DataDirectory = None) -> None:
         started.cancel()
         if ready.is_set():
             console.print("the worker runs; stop it with Ctrl-C")
+            if address:
+                console.print(f"metrics: http://{address}/metrics")
         await work
 
-    run_explained(lambda: uvloop.run(run()))
+    def run_with_metrics() -> None:
+        with serving(settings, REGISTRY) as address:
+            uvloop.run(run(address))
+
+    run_explained(run_with_metrics)
 
 
 def migrate(data_dir: DataDirectory = None) -> None:
@@ -96,7 +104,7 @@ async def _reset(settings: "Settings") -> None:
                 await redis.aclose()
         else:
             await directory.stop_orphans()
-        for name in ("postgres", "valkey", "secrets"):
+        for name in ("postgres", "valkey", "secrets", "metrics"):
             shutil.rmtree(directory.path / name, ignore_errors=True)
     finally:
         directory.close()

@@ -27,6 +27,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Data plane; 0 takes a free one.")] = None,
     admin_port: Annotated[int | None, typer.Option(help="Control plane; 0 takes a free one.")] = None,
+    metrics_port: Annotated[
+        str | None, typer.Option(help="Prometheus endpoint; 0 takes a free one, off has none.")
+    ] = None,
     processes: Annotated[int | None, typer.Option(help="Server processes that share the ports.")] = None,
     allow_plaintext: Annotated[bool | None, typer.Option(help="Listen beyond loopback without TLS.")] = None,
 ) -> None:
@@ -43,6 +46,7 @@ def serve(
         host=host,
         port=port,
         admin_port=admin_port,
+        metrics_port=metrics_port,
         processes=processes,
         allow_plaintext=allow_plaintext,
     )
@@ -66,6 +70,8 @@ def _greet(settings: "Settings", endpoints: Endpoints) -> None:
     console.print(f"\n[bold]Samplit is serving[/bold] on {stores}")
     console.print(f"  allocation  {endpoints.allocation}")
     console.print(f"  admin       {endpoints.admin}")
+    if endpoints.metrics:
+        console.print(f"  metrics     http://{endpoints.metrics}/metrics")
     console.print(f"  data        {settings.data_dir.absolute()}", soft_wrap=True)
     console.print("\nCreate an experiment, from another terminal:\n")
     console.print("  " + _first_call(settings, endpoints), soft_wrap=True, markup=False, highlight=False)

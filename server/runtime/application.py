@@ -17,6 +17,7 @@ from samplit.admin.v1 import (
 
 from allocator.context import load_tables
 from allocator.kernels import warm_up
+from server import metrics
 from server.admin.commands import ExperimentCommands
 from server.admin.segmentation import SegmentationCommands
 from server.admin.segmentation_servicer import SegmentationServicer
@@ -50,11 +51,10 @@ _OPTIONS = [
     # SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
     ("grpc.max_connection_age_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    # One client's burst waits with the client; a queue of many clients' calls is cut where it is some 100 ms long: gRPC
-    # answers CANCELLED beyond, at a fifth of what an answer of ours would cost.
-    ("grpc.max_concurrent_streams", 100),
-    ("grpc.server.max_pending_requests", 256),
-    ("grpc.server.max_pending_requests_hard_limit", 512),
+    # A queue of calls is cut where it is some 200 ms long: gRPC answers CANCELLED beyond, at a fifth of what an answer of
+    # ours would cost.
+    ("grpc.server.max_pending_requests", 512),
+    ("grpc.server.max_pending_requests_hard_limit", 1024),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 ]
 
@@ -119,6 +119,7 @@ class Application:
                 application._catalog.run(),
                 application._bots.run(),
                 application._contact.run(),
+                metrics.watch(lambda: application._link.is_connected, lambda: application._catalog.current_at),
             )
         )
         await application._link.connected()

@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from server.runtime.ports import PortInUseError
+from server.settings import Settings
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # a process that imports prometheus_client with it writes files there
 
@@ -21,7 +22,7 @@ class Processes(Collector):
     def __init__(self, folder: Path) -> None:
         """Empties the folder, or makes it."""
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
@@ -36,8 +37,12 @@ class Processes(Collector):
 
 
 @contextmanager
-def serving(host: str, port: int, collector: Collector) -> Iterator[str]:
-    """Answer scrapes in a thread; gives the address, host:port. Port 0 takes a free one. Raises PortInUseError."""
+def serving(settings: Settings, collector: Collector) -> Iterator[str | None]:
+    """Answer scrapes in a thread, unless that is off; gives host:port. Raises PortInUseError."""
+    host, port = settings.metrics_host, settings.metrics_port
+    if port is None:
+        yield None
+        return
     registry = CollectorRegistry()
     registry.register(collector)
     try:

@@ -14,7 +14,7 @@ import structlog
 
 from server.clock import system_clock
 from server.endpoints import Endpoints, write_endpoints
-from server.runtime import ports
+from server.runtime import ports, scrape
 from server.runtime.bootstrap import prepare_stores
 from server.runtime.children import Child, ChildFailedError
 from server.settings import Settings
@@ -87,16 +87,20 @@ class Supervisor:
         for port in (settings.port, settings.admin_port):
             reserved.append(ports.reserve(settings.host, port))
             stack.callback(reserved[-1].release)
+        processes = scrape.Processes(settings.metrics_directory)
+        metrics = stack.enter_context(scrape.serving(settings, processes))
         certificate = settings.tls_certificate_file
         numbers = [str(port.number) for port in reserved]
         endpoints = Endpoints(
             allocation=f"{settings.host}:{numbers[0]}",
             admin=f"{settings.host}:{numbers[1]}",
             tls_certificate_file=str(certificate.resolve()) if certificate else None,
+            metrics=metrics,
         )
-        return endpoints, settings.environment() | dict(
-            zip(("SAMPLIT_PORT", "SAMPLIT_ADMIN_PORT"), numbers, strict=True)
-        )
+        environment = settings.environment() | dict(zip(("SAMPLIT_PORT", "SAMPLIT_ADMIN_PORT"), numbers, strict=True))
+        if metrics is not None:
+            environment[scrape.FOLDER_VARIABLE] = str(settings.metrics_directory.absolute())
+        return endpoints, environment
 
     async def _start_stores(self, stack: AsyncExitStack, environment: dict[str, str]) -> list[asyncio.Task[None]]:
         """Start the embedded engines unless others are configured, and prepare what they hold."""

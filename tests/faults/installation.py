@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import grpc
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
@@ -23,9 +25,9 @@ SAMPLIT = [sys.executable, "-m", "server.cli"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Ours without any SAMPLIT_ variable of the person who runs the tests."""
+    """Ours without any SAMPLIT_ variable of the person who runs the tests; metrics on a free port."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLIT_")}
-    return own | variables
+    return own | {"SAMPLIT_METRICS_PORT": "0"} | variables
 
 
 def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -110,6 +112,21 @@ class Client:
     async def close(self) -> None:
         for channel in self._channels:
             await channel.close()
+
+
+def scrape(endpoints: Endpoints) -> dict[tuple[str, ...], float]:
+    """What Prometheus would read: by name, and values of labels in the order of theirs."""
+    assert endpoints.metrics is not None
+    with closing(HTTPConnection(endpoints.metrics, timeout=10)) as connection:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        assert response.status == 200
+        families = list(text_string_to_metric_families(response.read().decode()))
+    return {
+        (s.name, *(s.labels[label] for label in sorted(s.labels))): s.value
+        for family in families
+        for s in family.samples
+    }
 
 
 def first_call(output: str) -> str:

@@ -18,9 +18,19 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from samplit.admin.v1 import experiment_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
+from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
 from storage.embedded.engines import StoreUrls
-from tests.faults.installation import SAMPLIT, Client, Installation, cli, environment, first_call, still_running
+from tests.faults.installation import (
+    SAMPLIT,
+    Client,
+    Installation,
+    cli,
+    environment,
+    first_call,
+    scrape,
+    still_running,
+)
 from tests.service import experiment
 
 
@@ -178,6 +188,11 @@ async def test_dead_processes_come_back(installation: Installation) -> None:
                     pass
                 await asyncio.sleep(0.1)
         assert {user: (await allocate(client, user)).variant_id for user in had} == had
+    found = scrape(endpoints)  # counts of the dead remain, gauges do not
+    assert found["samplit_call_seconds_count", "OK", "AllocateUser"] >= 4 * len(had)
+    async with asyncio.timeout(5):
+        while scrape(endpoints).get(("samplit_redis_connected",)) != 1:
+            await asyncio.sleep(0.1)
     await client.close()
 
 
@@ -186,6 +201,13 @@ async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> N
     endpoints = await installation.start()
     client = Client(endpoints, installation.key)
     await started(client)
+    for n in range(16):  # connections of their own, which the processes share
+        async with grpc.aio.insecure_channel(
+            endpoints.allocation, options=[("grpc.use_local_subchannel_pool", 1)]
+        ) as channel:
+            request = pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"c{n}")
+            await AllocationServiceStub(channel).AllocateUser(request, metadata=client.metadata)
+    assert scrape(endpoints)["samplit_call_seconds_count", "OK", "AllocateUser"] == 16
     answers = [asyncio.create_task(allocate(client, f"u{n}")) for n in range(200)]
     await asyncio.gather(*answers[:20])
     stopping = asyncio.create_task(installation.stop())
@@ -234,6 +256,7 @@ async def test_external_stores_with_tls_and_one_more_worker(
     )
     async with asyncio.timeout(30):
         assert b"the worker runs" in await second.stdout.readline()
+        assert b"metrics: http://127.0.0.1:" in await second.stdout.readline()
     second.send_signal(signal.SIGINT)
     await second.wait()
     assert await installation.stop() == 0
@@ -250,9 +273,13 @@ def test_a_port_in_use_is_noticed(folder: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        failed = cli("serve", "--data-dir", str(folder), "--port", port, "--admin-port", "0")
-    assert failed.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in failed.stderr
+        for ports in (
+            ("--port", port, "--admin-port", "0"),
+            ("--port", "0", "--admin-port", "0", "--metrics-port", port),
+        ):
+            failed = cli("serve", "--data-dir", str(folder), *ports)
+            assert failed.returncode == 1
+            assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in failed.stderr
 
 
 def test_an_unusable_data_directory(folder: Path) -> None:
