@@ -51,8 +51,8 @@ _OPTIONS = [
     # SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
     ("grpc.max_connection_age_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    # A queue of calls is cut where it is some 200 ms long: gRPC answers CANCELLED beyond, at a fifth of what an answer of
-    # ours would cost.
+    # A queue of calls is cut where it is some 200 ms long: gRPC answers CANCELLED beyond, at a fifth of the cost of an
+    # answer of ours.
     ("grpc.server.max_pending_requests", 512),
     ("grpc.server.max_pending_requests_hard_limit", 1024),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
