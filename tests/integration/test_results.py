@@ -16,7 +16,7 @@ COUNTS = experiment_service_pb2.RESULTS_VIEW_COUNTS
 
 
 async def visited(service: Service, users: int, clock: Clock) -> int:
-    """Users of two sources, of whom about a third convert; how many do."""
+    """Users of two sources; of variant a three in four convert, of the others one in six. Answers how many do."""
     conversions = []
     requests = [
         pb.AllocateUserRequest(
@@ -30,7 +30,7 @@ async def visited(service: Service, users: int, clock: Clock) -> int:
         batch = pb.AllocateUsersRequest(requests=requests[begin : begin + 150])
         answer = await service.allocation.AllocateUsers(batch, metadata=service.metadata)
         for n, item in enumerate(answer.items, begin):
-            if n % 3 == 0 or (item.allocation.variant_id == "a" and n % 2):
+            if n % 4 if item.allocation.variant_id == "a" else n % 6 == 0:
                 conversions.append(
                     pb.RecordConversionRequest(assignment_id=item.allocation.assignment_id, event_id=str(n))
                 )
