@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     publish_interval: float = Field(default=0.25, gt=0, le=60, description="least time between two posteriors")
     drain_batch: int = Field(default=200, ge=1, le=10_000, description="stream entries stored in one transaction")
     poll_interval: float = Field(default=2.0, gt=0, le=60, description="safety net for missed notices")
+    connection_age: float = Field(
+        default=60.0, ge=0.1, le=3600, description="after which a connection ends, and its client makes another"
+    )
     shutdown_grace: float = Field(default=10.0, ge=0, le=600, description="for calls in flight when the server stops")
 
     @model_validator(mode="after")

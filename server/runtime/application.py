@@ -35,6 +35,7 @@ from server.catalog import Catalog
 from server.clock import Clock
 from server.contact import Contact
 from server.interceptor import Gate
+from server.runtime import listeners
 from server.settings import Settings
 from server.tasks import end, run_together
 from storage.encryption import load_secrets
@@ -43,20 +44,26 @@ from storage.redis.client import create_client, prepare
 from storage.redis.link import Link
 
 _POOL_SIZE = 8
+_LOOK_SECONDS = 0.25
 _EXPERIMENTS = experiment_service_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
 _SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 _SCOPES = {SERVICE: "allocate", _EXPERIMENTS: "admin", _SEGMENTATION: "admin"}
 _OPTIONS = [
     ("grpc.so_reuseport", 1),
-    # SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
-    ("grpc.max_connection_age_ms", 300_000),
-    ("grpc.max_connection_age_grace_ms", 30_000),
     # A queue of calls is cut where it is some 200 ms long: gRPC answers CANCELLED beyond, at a fifth of the cost of an
     # answer of ours.
     ("grpc.server.max_pending_requests", 512),
     ("grpc.server.max_pending_requests_hard_limit", 1024),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 ]
+
+
+def server_options(connection_age: float) -> list[tuple[str, int]]:
+    """Of a gRPC server whose connections end after so many seconds, some a tenth earlier or later.
+
+    SO_REUSEPORT spreads connections, not calls: connections that end now and then are spread anew.
+    """
+    return [*_OPTIONS, ("grpc.max_connection_age_ms", round(connection_age * 1000))]
 
 
 class Application:
@@ -85,8 +92,9 @@ class Application:
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
         gate = Gate(self._authenticator, _SCOPES)
-        self._allocation = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
-        self._admin = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
+        options = server_options(settings.connection_age)
+        self._allocation = grpc.aio.server(interceptors=[gate], options=options)
+        self._admin = grpc.aio.server(interceptors=[gate], options=options)
         self._allocation_servicer(secrets.identity, clock).add_to(self._allocation)
         writes = Writes(pool, redis, self._catalog, clock)
         commands = ExperimentCommands(writes, secrets, clock)
@@ -130,6 +138,16 @@ class Application:
         return application
 
     _background: asyncio.Task[None]
+
+    async def leave(self) -> None:
+        """Take no more connections, and wait until those that there are have reached their age.
+
+        gRPC's own stop would end calls that have reached the process, and that no handler has taken up.
+        """
+        own = {self.port, self.admin_port}
+        listeners.close(own)
+        while listeners.are_connected(own):  # noqa: ASYNC110 (the kernel tells nobody)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and let go of everything."""

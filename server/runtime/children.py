@@ -1,24 +1,18 @@
-"""Child processes of the supervisor: start one, wait until it is ready, stop it."""
+"""Child processes of the supervisor: start one, wait for its end, stop it."""
 
 import asyncio
 import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Self
-
-from server.runtime.exit_codes import UNUSABLE
 
 _READY_SECONDS = 120.0
 
 
 class ChildFailedError(Exception):
-    """A child ended before it was ready. `final` says that starting again will not help."""
-
-    def __init__(self, message: str, *, final: bool) -> None:
-        """The message ends with what the child said last."""
-        super().__init__(message)
-        self.final = final
+    """A child ended before it was ready."""
 
 
 class Child:
@@ -32,7 +26,10 @@ class Child:
 
     @classmethod
     async def start(cls, role: str, environment: Mapping[str, str]) -> Self:
-        """Start `python -m server.runtime.process ROLE` in a session of its own, away from the terminal's Ctrl-C."""
+        """Run `python -m server.runtime.process ROLE` in a session of its own, away from the terminal's Ctrl-C.
+
+        Answers once it serves. Raises ChildFailedError; then, as when it is cancelled, the child has ended.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -43,30 +40,41 @@ class Child:
             env={**os.environ, **environment},
             start_new_session=True,
         )
-        return cls(role, process)
-
-    async def ready(self) -> None:
-        """Wait until it serves. Raises ChildFailedError."""
-        assert self._process.stdout is not None  # noqa: S101 (it was asked for)
+        child = cls(role, process)
         try:
-            async with asyncio.timeout(_READY_SECONDS):
-                line = await self._process.stdout.readline()
-        except TimeoutError:
-            raise ChildFailedError(f"the {self.role} was not ready in {_READY_SECONDS:.0f} s", final=False) from None
-        if line != b"ready\n":
-            code = await self._process.wait()
-            raise ChildFailedError(f"the {self.role} could not start; see above", final=code == UNUSABLE)
+            await child._ready()
+        except BaseException:
+            await child.stop(0)
+            raise
+        return child
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
         return await self._process.wait()
 
+    async def leave(self, seconds: float) -> None:
+        """Ask it to end once nobody needs it; wait for that, at most `seconds`."""
+        await self._end(signal.SIGUSR2, seconds)
+
     async def stop(self, seconds: float) -> None:
         """Ask it to end; insist after `seconds`."""
+        await self._end(signal.SIGTERM, seconds)
         if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _ready(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 (it was asked for)
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            raise ChildFailedError(f"the {self.role} was not ready in {_READY_SECONDS:.0f} s") from None
+        if line != b"ready\n":
+            raise ChildFailedError(f"the {self.role} could not start; see above")
+
+    async def _end(self, number: signal.Signals, seconds: float) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), seconds)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()

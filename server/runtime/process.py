@@ -14,7 +14,6 @@ import uvloop
 from allocator.errors import SamplitError
 from server.clock import system_clock
 from server.logs import configure_logs
-from server.runtime.exit_codes import UNUSABLE
 from server.settings import Settings
 from server.tasks import end
 from storage.encryption import SecretsUnusableError
@@ -22,8 +21,8 @@ from storage.encryption import SecretsUnusableError
 _GC_ALLOCATIONS = 20_000  # between collections of the youngest; calls leave hardly any cycles
 
 
-async def run_server(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop`."""
+async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Event) -> None:
+    """Serve until `stop`, or from `leave` on until the last connection has ended."""
     from server.runtime.application import Application
 
     application = await Application.start(settings, system_clock)
@@ -31,7 +30,12 @@ async def run_server(settings: Settings, stop: asyncio.Event) -> None:
     gc.set_threshold(_GC_ALLOCATIONS, 20, 20)
     gc.freeze()  # what start-up made stays: looking through it again and again would stall calls for 100 ms and more
     _say_ready()
-    await stop.wait()
+    stopped, told = (asyncio.create_task(event.wait()) for event in (stop, leave))
+    await asyncio.wait({stopped, told}, return_when=asyncio.FIRST_COMPLETED)
+    if leave.is_set():
+        left = asyncio.create_task(application.leave())
+        await asyncio.wait({stopped, left}, return_when=asyncio.FIRST_COMPLETED)
+        await end(left)
     await application.stop(settings.shutdown_grace)
 
 
@@ -56,15 +60,16 @@ async def run_worker_until(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _main(role: str) -> None:
     settings = Settings()
-    stop = asyncio.Event()
+    stop, leave = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR2, (leave if role == "server" else stop).set)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     parent = asyncio.create_task(_when_left(reader, stop))
     try:
-        await {"server": run_server, "worker": run_worker_until}[role](settings, stop)
+        await (run_server(settings, stop, leave) if role == "server" else run_worker_until(settings, stop))
     finally:
         parent.cancel()
 
@@ -85,4 +90,4 @@ if __name__ == "__main__":
         uvloop.run(_main(sys.argv[1]))
     except (SamplitError, SecretsUnusableError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(UNUSABLE)
+        sys.exit(1)

@@ -7,8 +7,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -16,14 +17,16 @@ from server.clock import system_clock
 from server.endpoints import Endpoints, write_endpoints
 from server.runtime import ports, scrape
 from server.runtime.bootstrap import prepare_stores
-from server.runtime.children import Child, ChildFailedError
+from server.runtime.keeper import Keeper, insist
 from server.settings import Settings
+from server.tasks import end
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import EmbeddedEngines
+from storage.embedded.engines import ENGINES, EmbeddedEngines
+from storage.embedded.errors import EngineFailedError
 
 log = structlog.get_logger()
-_RESTART_SECONDS = 1.0
-_WORKER_SECONDS = 10.0
+_END_SECONDS = 10.0  # for what a process does besides its calls
+_MOST_AGE = 1.2  # of connections: gRPC varies it by a tenth
 _COMPILE = "from allocator.kernels import warm_up; warm_up()"
 
 
@@ -35,10 +38,10 @@ class Supervisor:
         self._settings = settings
         self._report = report
         self._stopping = asyncio.Event()
-        self._directory: DataDirectory | None = None
+        self._replacing = asyncio.Event()
 
     async def run(self, started: Callable[[Endpoints], None]) -> None:
-        """Start everything, tell `started`, and supervise until SIGTERM or SIGINT.
+        """Start everything, tell `started`, and supervise until SIGTERM or SIGINT; SIGUSR2 replaces the children.
 
         Raises:
             EmbeddedError, PortInUseError, StoreUnavailableError, SecretsUnusableError, ChildFailedError: it cannot
@@ -47,6 +50,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR2, self._replacing.set)
         stopping = asyncio.create_task(self._stopping.wait())
         async with AsyncExitStack() as stack:
             start = asyncio.create_task(self._start(stack, started))
@@ -64,18 +68,18 @@ class Supervisor:
 
     async def _start(self, stack: AsyncExitStack, started: Callable[[Endpoints], None]) -> list[asyncio.Task[None]]:
         """Start everything, leaving on `stack` how to stop it; answers the tasks that keep it alive."""
-        self._directory = DataDirectory.open(self._settings.data_dir)
-        stack.callback(self._directory.close)
-        for name in await self._directory.stop_orphans():
+        directory = DataDirectory.open(self._settings.data_dir)
+        stack.callback(directory.close)
+        for name in await directory.stop_orphans():
             self._report(f"stopped {name}, left by an earlier server")
         endpoints, environment = self._reserve_ports(stack)
         compiling = asyncio.create_task(_compile_kernels())
-        stack.push_async_callback(_cancel, compiling)
-        keepers = await self._start_stores(stack, environment)
+        stack.push_async_callback(end, compiling)
+        keepers = await self._start_stores(stack, directory, environment)
         self._report("compiling kernels: some seconds the first time, then cached")
         await compiling
         self._report("starting the server and the worker")
-        keepers += await self._start_children(stack, environment)
+        keepers += await self._start_children(stack, directory, environment)
         write_endpoints(self._settings.endpoints_file, endpoints)
         stack.callback(self._settings.endpoints_file.unlink, missing_ok=True)
         started(endpoints)
@@ -102,80 +106,58 @@ class Supervisor:
             environment[scrape.FOLDER_VARIABLE] = str(settings.metrics_directory.absolute())
         return endpoints, environment
 
-    async def _start_stores(self, stack: AsyncExitStack, environment: dict[str, str]) -> list[asyncio.Task[None]]:
+    async def _start_stores(
+        self, stack: AsyncExitStack, directory: DataDirectory, environment: dict[str, str]
+    ) -> list[asyncio.Task[None]]:
         """Start the embedded engines unless others are configured, and prepare what they hold."""
         tasks = []
         settings = self._settings
-        if settings.postgres_dsn is None and self._directory is not None:
-            engines = EmbeddedEngines(self._directory, self._report, appendfsync=settings.appendfsync)
+        if settings.postgres_dsn is None:
+            engines = EmbeddedEngines(directory, self._report, appendfsync=settings.appendfsync)
             stack.push_async_callback(engines.stop)
             found = await engines.start()
             environment |= {"SAMPLIT_POSTGRES_DSN": found.postgres_dsn, "SAMPLIT_REDIS_URL": found.redis_url}
             settings = settings.with_stores(found.postgres_dsn, found.redis_url)
-            tasks.append(_kept(self._keep_engines(engines), stack))
+            tasks = [_kept(_keep_engine(engines, name), stack) for name in ENGINES]
         await prepare_stores(settings, system_clock)
         return tasks
 
-    async def _start_children(self, stack: AsyncExitStack, environment: dict[str, str]) -> list[asyncio.Task[None]]:
-        roles = {"worker": "worker"} | {f"server-{n}": "server" for n in range(self._settings.processes)}
-        keepers = [_Keeper(name, role, environment, self._directory) for name, role in roles.items()]
-        for keeper in keepers:
-            grace = _WORKER_SECONDS + (self._settings.shutdown_grace if keeper.role == "server" else 0)
+    async def _start_children(
+        self, stack: AsyncExitStack, directory: DataDirectory, environment: dict[str, str]
+    ) -> list[asyncio.Task[None]]:
+        grace = self._settings.shutdown_grace + _END_SECONDS
+        roles = {f"server-{n}": "server" for n in range(self._settings.processes)} | {"worker": "worker"}
+        keepers = [Keeper(name, role, environment, directory) for name, role in roles.items()]
+        for keeper in reversed(keepers):
             stack.push_async_callback(keeper.stop, grace)
-        await asyncio.gather(*(keeper.start() for keeper in keepers))
-        return [_kept(keeper.keep(), stack) for keeper in keepers]
+        starts = [asyncio.create_task(keeper.start()) for keeper in keepers]
+        stack.push_async_callback(end, *starts)
+        await asyncio.gather(*starts)
+        return [_kept(keeper.keep(), stack) for keeper in keepers] + [_kept(self._replace(keepers, grace), stack)]
 
-    async def _keep_engines(self, engines: EmbeddedEngines) -> None:
+    async def _replace(self, keepers: Sequence[Keeper], grace: float) -> None:
+        """Whenever it is told, one process after the other."""
         while True:
-            name = await engines.wait()
-            log.error("engine died: starting it again", engine=name)
-            await engines.restart(name)
+            await self._replacing.wait()
+            self._replacing.clear()
+            self._report("replacing the server and the worker")
+            for keeper in keepers:
+                await keeper.replace(_MOST_AGE * self._settings.connection_age + grace, grace)
+            self._report("replaced")
 
 
-class _Keeper:
-    """Keeps one child alive."""
-
-    def __init__(self, name: str, role: str, environment: dict[str, str], directory: DataDirectory | None) -> None:
-        self.role = role
-        self._name = name
-        self._environment = environment
-        self._directory = directory
-        self._child: Child | None = None
-
-    async def start(self) -> None:
-        self._child = await Child.start(self.role, self._environment)
-        if self._directory is not None:
-            self._directory.record_process(self._name, self._child.pid)
-        await self._child.ready()
-
-    async def keep(self) -> None:
-        while self._child is not None:
-            code = await self._child.wait()
-            log.error("process died: starting it again", process=self._name, exit_code=code)
-            await asyncio.sleep(_RESTART_SECONDS)
-            try:
-                await self.start()
-            except ChildFailedError as error:
-                if error.final:
-                    raise
-
-    async def stop(self, seconds: float) -> None:
-        if self._child is not None:
-            await self._child.stop(seconds)
-            if self._directory is not None:
-                self._directory.forget_process(self._name)
+async def _keep_engine(engines: EmbeddedEngines, name: str) -> None:
+    while True:
+        await engines.wait(name)
+        log.error("engine died: starting it again", engine=name)
+        await insist(name, partial(engines.restart, name), EngineFailedError)
 
 
 def _kept(keep: Coroutine[None, None, None], stack: AsyncExitStack) -> asyncio.Task[None]:
     """Run it until the stack unwinds: before what it keeps is stopped, or it would come back."""
     task = asyncio.create_task(keep)
-    stack.push_async_callback(_cancel, task)
+    stack.push_async_callback(end, task)
     return task
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 async def _compile_kernels() -> None:

@@ -11,6 +11,7 @@ from storage.embedded.directory import DataDirectory
 from storage.embedded.postgres import SOCKET, EmbeddedPostgres, socket_dsn
 from storage.embedded.valkey import EmbeddedValkey, socket_url
 
+ENGINES = ("postgres", "valkey")
 _ANSWER_SECONDS = 2.0
 
 
@@ -42,22 +43,13 @@ class EmbeddedEngines:
                 raise result
         return StoreUrls(self._postgres.dsn, self._valkey.url)
 
-    async def wait(self) -> str:
-        """The name of the first engine that ends."""
-        waits = {
-            asyncio.create_task(self._postgres.process.wait()): "postgres",
-            asyncio.create_task(self._valkey.process.wait()): "valkey",
-        }
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return waits[done.pop()]
-        finally:
-            for task in waits:
-                task.cancel()
+    async def wait(self, name: str) -> None:
+        """Until the engine ends."""
+        await (self._postgres if name == "postgres" else self._valkey).process.wait()
 
     async def restart(self, name: str) -> None:
         """Start the engine that ended. Raises EngineFailedError."""
-        await (self._postgres.start() if name == "postgres" else self._valkey.start())
+        await (self._postgres if name == "postgres" else self._valkey).start()
 
     async def stop(self) -> None:
         """Stop both cleanly."""

@@ -103,12 +103,15 @@ class EmbeddedPostgres:
         return Sign(is_ready=is_ready, progress=self.process.work())
 
     async def _create_database(self) -> None:
-        connection = await asyncpg.connect(socket_dsn(self._directory.sockets, "postgres"))
         try:
-            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", _NAME):
-                await connection.execute(f"CREATE DATABASE {_NAME}")
-        finally:
-            await connection.close()
+            connection = await asyncpg.connect(socket_dsn(self._directory.sockets, "postgres"))
+            try:
+                if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", _NAME):
+                    await connection.execute(f"CREATE DATABASE {_NAME}")
+            finally:
+                await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise EngineFailedError("postgres", f"does not answer ({error})", self.process.log) from error
 
 
 def _is_shadow(error: EngineFailedError) -> bool:

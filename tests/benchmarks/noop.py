@@ -24,7 +24,7 @@ from samplit.allocation.v1 import allocation_service_pb2_grpc as pb_grpc
 
 from server.authentication import Authenticator, hash_key
 from server.interceptor import Gate
-from server.runtime.application import _OPTIONS, _SCOPES
+from server.runtime.application import _SCOPES, server_options
 from storage.postgres.api_keys import ActiveKey
 
 KEY = "noop"
@@ -107,7 +107,7 @@ async def _serve(key: str, hold: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = grpc.aio.server(interceptors=[Gate(OneKey(key), _SCOPES)], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[Gate(OneKey(key), _SCOPES)], options=server_options(60))
     pb_grpc.add_AllocationServiceServicer_to_server(Servicer(Hold() if hold else None), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -70,6 +70,11 @@ class Installation:
         self.process.send_signal(signal.SIGTERM)
         return await self.process.wait()
 
+    def replace(self) -> None:
+        """The rolling restart."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR2)
+
     async def kill_everything(self) -> None:
         """kill -9: the supervisor, its children and both engines, all at once."""
         assert self.process is not None

@@ -221,6 +221,45 @@ async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> N
     await client.close()
 
 
+async def test_replacing_the_processes_fails_no_call(folder: Path) -> None:
+    """Callers with and without a pause, while SIGUSR2 has every process replaced."""
+    installation = Installation(folder, "--processes", "2", SAMPLIT_CONNECTION_AGE="1")
+    endpoints = await installation.start()
+    client = Client(endpoints, installation.key)
+    await started(client)
+    names = ("server-0", "server-1", "worker")
+    before = [installation.recorded(name) for name in names]
+    over = asyncio.Event()
+
+    async def caller(number: int) -> int:
+        calls = 0
+        options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+        async with grpc.aio.insecure_channel(endpoints.allocation, options=options) as channel:
+            stub = AllocationServiceStub(channel)
+            while not over.is_set():
+                request = pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{number}-{calls % 100}")
+                await stub.AllocateUser(request, metadata=client.metadata)
+                calls += 1
+                await asyncio.sleep(0.01 * (number % 4))
+        return calls
+
+    callers = [asyncio.create_task(caller(n)) for n in range(16)]
+    installation.replace()
+    async with asyncio.timeout(60):
+        while any(process.is_running() for process in before):
+            await asyncio.sleep(0.1)
+    over.set()
+    calls = await asyncio.gather(*callers)
+    assert min(calls) > 10
+    async with asyncio.timeout(10):
+        while (await counted(client))[0] != sum(min(100, own) for own in calls):
+            await asyncio.sleep(0.1)
+    await client.close()
+    family = [process.pid for process in installation.family()]
+    assert await installation.stop() == 0
+    assert not list(still_running(family))
+
+
 async def test_external_stores_with_tls_and_one_more_worker(
     folder: Path, engines: StoreUrls, dsn: str, redis: object
 ) -> None:

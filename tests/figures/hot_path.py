@@ -25,7 +25,6 @@ _QUARTER = 0.25
 _BATCH, _BATCHES, _BATCHES_UNDER_WAY = 1_000, 40, 2
 _FEW, _MANY = 10, 10_000  # experiments
 _SEGMENTS = 1_000
-_BATCH_PATH = "/samplit.allocation.v1.AllocationService/AllocateUsers"
 
 
 def rows() -> list[Row]:
@@ -137,7 +136,7 @@ async def _batches(place: Arena) -> list[Row]:
     async def many() -> Outcome:
         users = new_users("off")
         batches = [messages.batch(users, number * _BATCH, _BATCH) for number in range(_BATCHES)]
-        async with place.ours.connected(2, _BATCH_PATH) as connections:
+        async with place.ours.connected(2, messages.ALLOCATE_USERS) as connections:
             return checked(
                 await closed_loop(connections, batches.__getitem__, concurrency=_BATCHES_UNDER_WAY, most=_BATCHES)
             )

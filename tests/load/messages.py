@@ -1,4 +1,4 @@
-"""Serialised AllocateUserRequests, joined by hand: a message of protobuf costs more than the call that sends it.
+"""Serialised requests, joined by hand: a message of protobuf costs more than the call that sends it.
 
 What is made here are functions from a number to bytes, as the generator wants them.
 """
@@ -10,6 +10,7 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1.context_pb2 import WebContext
 
 ALLOCATE_USER = "/samplit.allocation.v1.AllocationService/AllocateUser"
+ALLOCATE_USERS = "/samplit.allocation.v1.AllocationService/AllocateUsers"
 SOURCES = "google", "instagram", "facebook", "tiktok", "newsletter", "bing", "linkedin", "partner"
 COUNTRIES = "BR", "US", "DE", "IN", "MX"
 USER_AGENTS = (
@@ -20,6 +21,7 @@ USER_AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:127.0) Gecko/20100101 Firefox/127.0",
 )
+_REQUESTS = b"\x0a"  # field 1, length-delimited
 _IDENTIFIER = b"\x12"  # field 2, length-delimited
 _STRIDE = 2_654_435_761  # prime, 2^32 over the golden ratio: multiples of it are spread evenly
 _OTHER_STRIDE = 2_246_822_519  # so that who returns has nothing to do with when
@@ -59,3 +61,18 @@ def mix(new: Callable[[int], bytes], old: Callable[[int], bytes], share: float) 
     """`old` for this share of the numbers, spread evenly; else `new`."""
     threshold = int(share * _SPREAD)
     return lambda number: old(number) if number * _STRIDE % _SPREAD < threshold else new(number)
+
+
+def batch(user: Callable[[int], bytes], first: int, size: int) -> bytes:
+    """The AllocateUsersRequest of so many users, from this one on."""
+    requests = (user(number) for number in range(first, first + size))
+    return b"".join(_REQUESTS + _varint(len(request)) + request for request in requests)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
