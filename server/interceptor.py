@@ -12,9 +12,11 @@ from grpc_status import rpc_status
 from allocator.errors import SamplitError
 from server import metrics
 from server.authentication import Authenticator, caller
+from server.logs import Seldom
 from server.status import as_samplit_error, grpc_code, to_status
 
 log = structlog.get_logger()
+_seldom = Seldom()
 _OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
 # generic in the stubs only
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -85,9 +87,9 @@ def _authorization(context: _Context) -> str | None:
 
 def _status(error: Exception, method: str) -> status_pb2.Status:
     known = as_samplit_error(error)
-    if known is None:
-        log.error("call failed", method=method, exc_info=error)
-        return to_status(SamplitError("the server failed; its log says why"))
-    if known is not error:
-        log.warning("store unavailable", method=method, code=grpc_code(to_status(known)).name, error=str(error))
-    return to_status(known)
+    if known is not error and (calls := _seldom.admit((method, type(error)))):
+        if known is None:
+            log.error("calls failed", method=method, calls=calls, exc_info=error)
+        else:
+            log.warning("store unavailable", method=method, calls=calls, error=str(error))
+    return to_status(known or SamplitError("the server failed; its log says why"))

@@ -2,8 +2,31 @@
 
 import logging
 import sys
+import time
+from collections.abc import Hashable
 
 import structlog
+
+_SELDOM_SECONDS = 1.0
+
+
+class Seldom:
+    """Thins out what every call may have to say: one event of a kind a second."""
+
+    def __init__(self) -> None:
+        """Nothing is said yet."""
+        self._next: dict[Hashable, float] = {}
+        self._unsaid: dict[Hashable, int] = {}
+
+    def admit(self, kind: Hashable) -> int:
+        """How many events this one stands for; 0 if it is not to be said."""
+        now = time.monotonic()
+        self._unsaid[kind] = count = self._unsaid.get(kind, 0) + 1
+        if now < self._next.get(kind, 0.0):
+            return 0
+        self._next[kind] = now + _SELDOM_SECONDS
+        del self._unsaid[kind]
+        return count
 
 
 def configure_logs() -> None:

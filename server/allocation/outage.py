@@ -7,12 +7,14 @@ import asyncpg
 import structlog
 
 from server.coalescer import Coalescer
+from server.logs import Seldom
 from storage.encryption import Secrets
 from storage.postgres import assignments, experiments, posteriors
 from storage.records import Found, Lookup
 from storage.redis.publications import Published, open_posterior
 
 log = structlog.get_logger()
+_seldom = Seldom()
 _TIMEOUT_SECONDS = 0.5
 
 
@@ -54,6 +56,7 @@ class Postgres:
             async with asyncio.timeout(_TIMEOUT_SECONDS), self._pool.acquire() as connection:
                 found = await assignments.find(connection, lookups)
         except Exception as error:
-            log.warning("users are not found in PostgreSQL either", error=repr(error))
+            if calls := _seldom.admit("find"):
+                log.warning("users are not found in PostgreSQL either", calls=calls, error=repr(error))
         finally:
             done(found)

@@ -129,6 +129,9 @@ class _Protocol(asyncio.Protocol):
         self._lost = asyncio.Event()
 
     def send(self, request: bytes, done: Done) -> None:
+        if self._lost.is_set():  # whoever was told of it may ask again before the link knows
+            done(redis.exceptions.ConnectionError("the connection was lost"))
+            return
         self._waiting.append((time.monotonic(), done))
         self._transport.write(request)
 
@@ -136,10 +139,14 @@ class _Protocol(asyncio.Protocol):
         """Take answers that come within this time; spinning, since to sleep and be woken takes as long."""
         until = time.perf_counter() + seconds
         while self._socket is not None and time.perf_counter() < until:
-            with suppress(BlockingIOError):
+            try:
                 data = os.read(self._socket, _READ_BYTES)
-                self.data_received(data)
-                return bool(data)
+            except BlockingIOError:
+                continue
+            except OSError:  # the event loop will see it too
+                break
+            self.data_received(data)
+            return bool(data)
         return False
 
     def data_received(self, data: bytes) -> None:

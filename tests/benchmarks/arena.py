@@ -90,7 +90,7 @@ class Arena:
 async def arena(installation: Installation, endpoints: Endpoints) -> AsyncIterator[Arena]:
     """The references beside a running installation, everything in its place."""
     async with AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(_noop(*options)) for options in ((), ("--hold",))]
+        ports = [await stack.enter_async_context(noop(*options)) for options in ((), ("--hold",))]
         place = Arena(installation, endpoints, *ports)
         _pin(psutil.Process(installation.recorded("server-0").pid), SERVER_CORE)
         for name in ("valkey", "postgres", "worker"):
@@ -130,7 +130,8 @@ def interval(ratios: "np.typing.ArrayLike") -> tuple[float, float, float]:
 
 
 @asynccontextmanager
-async def _noop(*options: str) -> AsyncIterator[int]:
+async def noop(*options: str) -> AsyncIterator[int]:
+    """The port of a no-op on the core of servers."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.benchmarks.noop", *options),
         stdin=asyncio.subprocess.PIPE,

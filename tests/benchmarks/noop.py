@@ -1,7 +1,8 @@
-"""`python -m tests.benchmarks.noop [--hold]`: what gRPC itself costs, a server like ours that decides nothing.
+"""`python -m tests.benchmarks.noop [--hold] [--sleep SECONDS]`: what gRPC itself costs, where nothing is decided.
 
 The loop, the options, the gate and the messages are those of a server process; every answer is the same. With
---hold answers wait for each other for a moment, as ours do for a round trip to the store, and leave together.
+--hold answers wait for each other for a moment, as ours do for a round trip to the store, and leave together; with
+--sleep each is late by so much.
 Says "ready PORT" on stdout; ends on SIGTERM, or when stdin does.
 """
 
@@ -76,13 +77,16 @@ class Hold:
 class Servicer(pb_grpc.AllocationServiceServicer):
     """One answer for everybody."""
 
-    def __init__(self, hold: Hold | None) -> None:
+    def __init__(self, hold: Hold | None = None, sleep: float = 0.0) -> None:
         self._hold = hold
+        self._sleep = sleep
         self._answer = answer()
 
     async def AllocateUser(self, request: pb.AllocateUserRequest, context: _Context) -> pb.AllocateUserResponse:  # noqa: N802
         if self._hold is not None:
             await self._hold.wait()
+        if self._sleep:
+            await asyncio.sleep(self._sleep)
         return self._answer
 
 
@@ -102,13 +106,13 @@ def answer() -> pb.AllocateUserResponse:
     )
 
 
-async def _serve(key: str, hold: bool) -> None:
+async def _serve(key: str, hold: bool, sleep: float) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = grpc.aio.server(interceptors=[Gate(OneKey(key), _SCOPES)], options=server_options(60))
-    pb_grpc.add_AllocationServiceServicer_to_server(Servicer(Hold() if hold else None), server)
+    pb_grpc.add_AllocationServiceServicer_to_server(Servicer(Hold() if hold else None, sleep), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     gc.collect()
@@ -130,5 +134,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A server like ours that decides nothing.")
     parser.add_argument("--key", default=KEY, help="the one that opens it")
     parser.add_argument("--hold", action="store_true", help="let answers leave together")
+    parser.add_argument("--sleep", type=float, default=0.0, help="seconds by which answers are late")
     arguments = parser.parse_args()
-    uvloop.run(_serve(arguments.key, arguments.hold))
+    uvloop.run(_serve(arguments.key, arguments.hold, arguments.sleep))

@@ -45,21 +45,23 @@ class Installation:
         self._options = options
         self._variables = variables
         self.process: asyncio.subprocess.Process | None = None
-        self.output = ""
+        self._output = path.with_name(f"{path.name}.out")  # a pipe that nobody reads would make it stand still
 
     async def start(self, *, port: int = 0, admin_port: int = 0) -> Endpoints:
         """Serve, once it says so."""
-        self.output = ""
-        self.process = await asyncio.create_subprocess_exec(
-            *SAMPLIT,
-            "serve",
-            *("--data-dir", str(self.path), "--port", str(port), "--admin-port", str(admin_port), *self._options),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment(**self._variables),
-        )
+        with self._output.open("wb") as output:
+            self.process = await asyncio.create_subprocess_exec(
+                *SAMPLIT,
+                "serve",
+                *("--data-dir", str(self.path), "--port", str(port), "--admin-port", str(admin_port), *self._options),
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                env=environment(**self._variables),
+            )
         async with asyncio.timeout(90):
-            await self._read_until("Stop with Ctrl-C")
+            while "Stop with Ctrl-C" not in self.output:
+                assert self.process.returncode is None, f"it ended: {self.output}"
+                await asyncio.sleep(0.05)
         endpoints = read_endpoints(self.path / "server.json")
         assert endpoints is not None
         return endpoints
@@ -93,16 +95,13 @@ class Installation:
         return psutil.Process(int(json.loads((self.path / "processes.json").read_text())[name][0]))
 
     @property
+    def output(self) -> str:
+        """What it has said since it was started last."""
+        return self._output.read_text()
+
+    @property
     def key(self) -> str:
         return (self.path / "secrets" / "api.key").read_text()
-
-    async def _read_until(self, words: str) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        while words not in self.output:
-            line = await self.process.stdout.readline()
-            assert line, f"it ended: {self.output}"
-            self.output += line.decode()
 
 
 class Client:

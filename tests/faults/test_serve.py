@@ -8,8 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -32,15 +31,6 @@ from tests.faults.installation import (
     still_running,
 )
 from tests.service import experiment
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A data directory's path: short, for unix sockets, and open to the engines' account."""
-    parent = Path(tempfile.mkdtemp(prefix="smp"))
-    parent.chmod(0o711)
-    yield parent / "data"
-    shutil.rmtree(parent, ignore_errors=True)
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ _FIGURES = {
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
     "hot-path": "calls against a no-op of gRPC: throughput, latency, modes, batches, growth (25 minutes)",
     "overload": "three times the calls that can be answered: goodput, latency, memory (3 minutes)",
+    "faults": "25 kills of servers, worker and engines under load: what is lost or counted twice (3 minutes)",
+    "slow-redis": "calls and recovery while Redis is late, silent, half-closed or gone (3 minutes)",
     "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",

@@ -11,12 +11,12 @@ from tests.faults.installation import Installation
 
 
 @contextmanager
-def running() -> "Iterator[tuple[Installation, asyncio.Runner]]":
+def running(*options: str, **variables: str) -> "Iterator[tuple[Installation, asyncio.Runner]]":
     """The installation, and the event loop that it was started in."""
     parent = Path(tempfile.mkdtemp(prefix="smp"))
     parent.chmod(0o711)
     with asyncio.Runner() as runner:
-        installation = Installation(parent / "data")
+        installation = Installation(parent / "data", *options, **variables)
         runner.run(installation.start())
         try:
             yield installation, runner
