@@ -33,6 +33,11 @@ class Proxy:
     def url(self) -> str:
         return f"unix://{self.path}"
 
+    @property
+    def is_away(self) -> bool:
+        """Whether connections are refused."""
+        return self._server is None
+
     async def come_back(self) -> None:
         """Accept connections."""
         self.path.unlink(missing_ok=True)

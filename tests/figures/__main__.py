@@ -24,6 +24,7 @@ _FIGURES = {
     "overload": "three times the calls that can be answered: goodput, latency, memory (3 minutes)",
     "faults": "25 kills of servers, worker and engines under load: what is lost or counted twice (3 minutes)",
     "slow-redis": "calls and recovery while Redis is late, silent, half-closed or gone (3 minutes)",
+    "million": "a million users through AllocateUsers: speed, and memory of server and Valkey (3 minutes)",
     "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
-import uvloop
 from samplit.admin.v1 import experiment_service_pb2 as admin
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
@@ -59,7 +58,7 @@ def rows() -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="smp"))
     folder.chmod(0o711)
     try:
-        return uvloop.run(_measure(folder))
+        return asyncio.run(_measure(folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -116,8 +115,8 @@ def _slack(outcome: Outcome) -> float:
 async def _heal(proxy: Proxy, client: Client) -> float:
     """End the trouble; the seconds until everybody is recorded again."""
     proxy.delay, proxy.is_silent = 0.0, False
-    await proxy.go_away()
-    await proxy.come_back()
+    if proxy.is_away:
+        await proxy.come_back()
     begin, settled = time.monotonic(), 0
     while settled < _SETTLED:
         request = pb.AllocateUserRequest(experiment_id="cta", user_identifier=secrets.token_hex(8))

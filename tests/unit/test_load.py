@@ -175,6 +175,14 @@ def test_requests_are_what_protobuf_makes(segmented: bool) -> None:
         messages.users("checkout", "u" * 118)
 
 
+def test_batches_are_what_protobuf_makes() -> None:
+    user = messages.users("checkout", "u", segmented=True)
+    parsed = pb.AllocateUsersRequest.FromString(messages.batch(user, 5, 300))
+    assert [request.SerializeToString(deterministic=True) for request in parsed.requests] == [
+        user(number) for number in range(5, 305)
+    ]
+
+
 def test_users_return_in_the_share_that_is_asked_for() -> None:
     new, known = messages.users("e", "new-"), messages.users("e", "known-")
     message = messages.mix(new, messages.returning(known, 100), 0.3)
