@@ -7,11 +7,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 
-from redis.asyncio import Redis
-
 from allocator.errors import KeyInvalidError, KeyMissingError, ScopeMissingError
 from storage.postgres.api_keys import ActiveKey
 from storage.redis import api_keys, publications
+from storage.redis.client import Client
 
 SCOPES = ("allocate", "admin")
 caller: ContextVar[str] = ContextVar("caller")  # the id of the key of the call that is being answered
@@ -45,7 +44,7 @@ def hash_key(text: str) -> bytes:
 class Authenticator:
     """Checks keys in memory, and reads them again from Redis when they changed."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Client) -> None:
         """Knows no key until `reload`."""
         self._client = client
         self._keys: Mapping[bytes, ActiveKey] = {}

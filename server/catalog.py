@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from redis.asyncio import Redis
 
 from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment, Variant
@@ -21,6 +20,7 @@ from server.segment_registry import SegmentRegistry
 from server.tasks import run_together
 from storage.encryption import Secrets
 from storage.redis import client, publications, segments
+from storage.redis.client import Client
 from storage.redis.publications import IndexEntry, Notice, Published
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Catalog:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Client,
         secrets: Secrets,
         authenticator: Authenticator,
         stored: Callable[[str], Awaitable[Published | None]],

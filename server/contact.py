@@ -5,16 +5,16 @@ The overall health stays SERVING: users are still answered, and a balancer must 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from server.allocation.records import Records
 from server.catalog import Catalog
 from storage.redis import streams
+from storage.redis.client import Client
 from storage.redis.link import Link
 
 log = structlog.get_logger()
@@ -32,8 +32,8 @@ class Contact:
 
     def __init__(
         self,
-        redis: Redis,
-        link: Link,
+        redis: Client,
+        links: Sequence[Link],
         pool: asyncpg.Pool,
         catalog: Catalog,
         records: Records,
@@ -42,7 +42,7 @@ class Contact:
     ) -> None:
         """`tell` is given a sub-service, and whether it serves."""
         self._redis = redis
-        self._link = link
+        self._links = links
         self._pool = pool
         self._catalog = catalog
         self._records = records
@@ -67,7 +67,7 @@ class Contact:
 
     async def _has_redis(self) -> bool:
         try:
-            return await self._follow() and self._link.is_connected
+            return await self._follow() and all(link.is_connected for link in self._links)
         except Exception:
             return False
 

@@ -3,8 +3,6 @@
 One code path for the worker, which does it when counts changed, and for commands that add or retire variants.
 """
 
-from redis.asyncio import Redis
-
 from allocator.experiment import Experiment
 from allocator.posterior import posterior_tables
 from server.clock import Clock
@@ -13,6 +11,7 @@ from storage.postgres import cohorts, counts, posteriors, segmentations
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
 from storage.redis import keys, segments
+from storage.redis.client import Client
 from storage.redis.publications import seal_posterior
 
 
@@ -37,7 +36,7 @@ async def advance_posterior(
     return SealedPosterior(version, ciphertext, now)
 
 
-async def publish_segments(connection: Connection, redis: Redis, experiment_number: int) -> None:
+async def publish_segments(connection: Connection, redis: Client, experiment_number: int) -> None:
     """Fill the registries that Redis lacks, of every segmentation. To be done before the configuration is published."""
     for version, numbers in (await segmentations.registries(connection, experiment_number)).items():
         await segments.restore(redis, keys.segments(experiment_number, version), numbers)

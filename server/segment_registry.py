@@ -2,17 +2,16 @@
 
 import asyncio
 
-from redis.asyncio import Redis
-
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER
 from storage.redis import keys, segments
+from storage.redis.client import Client
 from storage.redis.segments import Segments
 
 
 class SegmentRegistry:
     """Keys and numbers of one segmentation version of one experiment. A number never changes once given."""
 
-    def __init__(self, client: Redis, experiment_number: int, segmentation_version: int) -> None:
+    def __init__(self, client: Client, experiment_number: int, segmentation_version: int) -> None:
         """Knows "global" and "other" only, until asked."""
         self._client = client
         self._name = keys.segments(experiment_number, segmentation_version)

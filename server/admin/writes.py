@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import asyncpg
 from google.protobuf.message import Message
-from redis.asyncio import Redis
 
 from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment
@@ -20,6 +19,7 @@ from storage.postgres import experiments, requests
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
 from storage.redis import publications
+from storage.redis.client import Client
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -35,7 +35,7 @@ class Changed:
 class Writes:
     """Carries out writes."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, pool: asyncpg.Pool, redis: Client, catalog: Catalog, clock: Clock) -> None:
         """`catalog` is refreshed at once, so that the caller's next call sees the change in this process."""
         self._pool = pool
         self._redis = redis

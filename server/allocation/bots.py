@@ -4,10 +4,10 @@ import asyncio
 from collections import Counter
 
 import structlog
-from redis.asyncio import Redis
 
 from server import metrics
 from storage.redis import bots
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 1.0
@@ -16,7 +16,7 @@ _INTERVAL_SECONDS = 1.0
 class BotCounter:
     """Requests by experiment number and day; what was counted in the second before a crash is lost."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         """Nothing is counted yet."""
         self._redis = redis
         self._requests: Counter[tuple[int, int]] = Counter()

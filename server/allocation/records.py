@@ -24,16 +24,16 @@ OUTAGE = (*client.UNREACHABLE, EmptyError)
 class Records:
     """Reads and writes of one process, by the shard that a user lives in."""
 
-    def __init__(self, link: Link, shards: int, returning: ReturningUsers) -> None:
-        """All of it goes through `link`."""
-        self._link = link
+    def __init__(self, links: Sequence[Link], returning: ReturningUsers) -> None:
+        """`links` are the shards'."""
+        self._links = links
         self._returning = returning
-        self._shards = shards
-        self._epochs = [b""] * shards
+        self._shards = len(links)
+        self._epochs = [b""] * len(links)
         self._allocating, self._converting = metrics.RedisCalls("allocate"), metrics.RedisCalls("convert")
         self.stale = asyncio.Event()  # records are others than they were, as far as is known
-        self._allocations = [Coalescer(partial(self._allocate, shard), link.glance) for shard in range(shards)]
-        self._conversions = [Coalescer(partial(self._convert, shard), link.glance) for shard in range(shards)]
+        self._allocations = [Coalescer(partial(self._allocate, s), link.glance) for s, link in enumerate(links)]
+        self._conversions = [Coalescer(partial(self._convert, s), link.glance) for s, link in enumerate(links)]
 
     def adopt(self, epochs: Sequence[bytes]) -> None:
         """Go on with these epochs, once nothing is remembered any more of records that were made anew."""
@@ -84,7 +84,7 @@ class Records:
                         self._returning.put(lookup.experiment, lookup.user_key, each)
             self._answered(found, done)
 
-        sticky.allocate(self._link, shard, self._epochs[shard], lookups, remember)
+        sticky.allocate(self._links[shard], shard, self._epochs[shard], lookups, remember)
 
     def _convert(
         self,
@@ -99,7 +99,7 @@ class Records:
                 self._converting.observe(time.perf_counter() - begin, len(events))
             self._answered(answers, done)
 
-        sticky.convert(self._link, shard, self._epochs[shard], events, answered)
+        sticky.convert(self._links[shard], shard, self._epochs[shard], events, answered)
 
     def _answered(
         self, answers: Sequence[_Answer] | Exception, done: Callable[[Sequence[_Answer] | Exception], None]

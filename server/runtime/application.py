@@ -7,7 +7,6 @@ import asyncpg
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.asyncio import Redis
 from samplit.admin.v1 import (
     experiment_service_pb2,
     experiment_service_pb2_grpc,
@@ -40,8 +39,9 @@ from server.settings import Settings
 from server.tasks import end, run_together
 from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
-from storage.redis.client import create_client, prepare
-from storage.redis.link import Link
+from storage.redis.client import Client, create_client
+from storage.redis.library import prepare
+from storage.redis.link import create_links
 
 _POOL_SIZE = 8
 _LOOK_SECONDS = 0.25
@@ -69,7 +69,7 @@ def server_options(connection_age: float) -> list[tuple[str, int]]:
 class Application:
     """A server process, from `start` to `stop`. Needs DSN and URL in the settings."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, redis: Redis, clock: Clock) -> None:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, redis: Client, clock: Clock) -> None:
         """Use `start`."""
         self._pool = pool
         self._redis = redis
@@ -78,12 +78,12 @@ class Application:
         self._postgres = Postgres(pool, secrets)
         self._catalog = Catalog(redis, secrets, self._authenticator, self._postgres.experiment, settings.poll_interval)
         self._bots = BotCounter(redis)
-        self._link = Link(redis, settings.redis_timeout)
+        self._links = create_links(redis, settings.redis_timeout, settings.shards)
         self._returning = ReturningUsers()
-        self._records = Records(self._link, settings.shards, self._returning)
+        self._records = Records(self._links, self._returning)
         self._contact = Contact(
             redis,
-            self._link,
+            self._links,
             pool,
             self._catalog,
             self._records,
@@ -123,14 +123,15 @@ class Application:
         await application._catalog.load_index()
         application._background = asyncio.create_task(
             run_together(
-                application._link.run(),
+                *(link.run() for link in dict.fromkeys(application._links)),
                 application._catalog.run(),
                 application._bots.run(),
                 application._contact.run(),
-                metrics.watch(lambda: application._link.is_connected, lambda: application._catalog.current_at),
+                metrics.watch(application._is_connected, lambda: application._catalog.current_at),
             )
         )
-        await application._link.connected()
+        for link in application._links:
+            await link.connected()
         await application._contact.look()
         await application._allocation.start()
         await application._admin.start()
@@ -157,6 +158,9 @@ class Application:
         await self.flush()
         await self._redis.aclose()
         await close_pool(self._pool)
+
+    def _is_connected(self) -> bool:
+        return all(link.is_connected for link in self._links)
 
     async def flush(self) -> None:
         """Pass on what is counted in memory."""

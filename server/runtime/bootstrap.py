@@ -1,7 +1,6 @@
 """What a server needs before it starts: schema, secrets, an agreement on the installation, and a first API key."""
 
 import asyncpg
-from redis.asyncio import Redis
 
 from server.authentication import SCOPES, hash_key, new_key
 from server.clock import Clock
@@ -11,7 +10,8 @@ from storage.postgres import api_keys as stored_keys
 from storage.postgres import experiments
 from storage.postgres.pool import agree_on_installation, connect, migrate
 from storage.redis import api_keys, publications, streams
-from storage.redis.client import create_client, prepare
+from storage.redis.client import Client, create_client
+from storage.redis.library import prepare
 
 
 async def prepare_stores(settings: Settings, clock: Clock) -> None:
@@ -38,7 +38,7 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
         await redis.aclose()
 
 
-async def _first_key(settings: Settings, connection: asyncpg.Connection, redis: Redis, clock: Clock) -> None:
+async def _first_key(settings: Settings, connection: asyncpg.Connection, redis: Client, clock: Clock) -> None:
     """The key in the file api.key, with every scope: what the CLI uses, and the first grpcurl call."""
     if not settings.api_key_file.exists():
         write_secret(settings.api_key_file, new_key().text)

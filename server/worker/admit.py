@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from allocator.admission import revise
 from allocator.experiment import Experiment
 from server.clock import Clock
 from storage.postgres import experiments, traffic
 from storage.redis import keys, segments
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 10.0
@@ -22,7 +22,7 @@ _ENOUGH_USERS = 50_000  # in a window
 class Admission:
     """Revises the registries that are full, every ten seconds."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, clock: Clock) -> None:
+    def __init__(self, pool: asyncpg.Pool, redis: Client, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._redis = redis

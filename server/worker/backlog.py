@@ -4,10 +4,9 @@ import asyncio
 import math
 from contextlib import suppress
 
-from redis.asyncio import Redis
-
 from server import metrics
 from storage.redis import streams
+from storage.redis.client import Client
 
 _TICK_SECONDS = 1.0
 
@@ -15,7 +14,7 @@ _TICK_SECONDS = 1.0
 class Backlog:
     """One shard's. It goes on through outages of Postgres, which is when a backlog grows."""
 
-    def __init__(self, redis: Redis, shard: int) -> None:
+    def __init__(self, redis: Client, shard: int) -> None:
         """Nothing is said until `take`."""
         self._redis = redis
         self._shard = shard

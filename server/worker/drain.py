@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from server import metrics
 from server.settings import Settings
@@ -17,6 +16,7 @@ from storage.events import Event, encode_event
 from storage.postgres import drain
 from storage.postgres.pool import connect
 from storage.redis import streams
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _LEASES = 0x5A3B18  # class of the advisory locks that are the leases; freed by Postgres when their holder dies
@@ -31,7 +31,7 @@ class Drain:
     def __init__(
         self,
         dsn: str,
-        redis: Redis,
+        redis: Client,
         shard: int,
         settings: Settings,
         *,

@@ -4,13 +4,13 @@ import asyncio
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from server.clock import Clock
 from server.publisher import advance_posterior
 from storage.encryption import Secrets
 from storage.postgres import counts, experiments
 from storage.redis import publications
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
@@ -19,7 +19,7 @@ _RETRY_SECONDS = 1.0
 class Publisher:
     """Collects what changed, and publishes it."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, secrets: Secrets, clock: Clock, interval: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock, interval: float) -> None:
         """`interval` in seconds is between two versions."""
         self._pool = pool
         self._redis = redis

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from server.clock import Clock
 from server.publisher import publish_segments
@@ -14,6 +13,7 @@ from storage.postgres import api_keys as stored_keys
 from storage.postgres import counts, experiments, posteriors, requests, traffic
 from storage.postgres.experiments import Progress
 from storage.redis import api_keys, bots, publications
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 5.0
@@ -24,7 +24,7 @@ _REMEMBER_REQUESTS = timedelta(hours=24)
 class Reconciler:
     """Compares versions every few seconds, and publishes what is behind."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, clock: Clock, changed: Callable[[set[int]], None]) -> None:
+    def __init__(self, pool: asyncpg.Pool, redis: Client, clock: Clock, changed: Callable[[set[int]], None]) -> None:
         """`changed` is told of experiments whose counts no posterior knows."""
         self._pool = pool
         self._redis = redis

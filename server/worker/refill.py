@@ -5,16 +5,16 @@ Whoever drains a shard does this too, between two batches: so what was ever read
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from storage.postgres import assignments
 from storage.redis import publications, sticky, streams
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _CHUNK = 500  # records in one call, which holds Redis up for about a millisecond
 
 
-async def refill(connection: asyncpg.Connection, redis: Redis, shard: int, shards: int) -> None:
+async def refill(connection: asyncpg.Connection, redis: Client, shard: int, shards: int) -> None:
     """Write every assignment of the shard's users into Redis, and open the shard. Its stream must be drained.
 
     Does nothing until what Postgres has to publish is there: numbers of segments above all, which records name.

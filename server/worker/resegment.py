@@ -4,7 +4,6 @@ import asyncio
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from server.clock import Clock
 from server.publisher import advance_posterior, publish_segments
@@ -13,6 +12,7 @@ from storage.postgres import audit, experiments, segmentations
 from storage.postgres.posteriors import SealedPosterior
 from storage.postgres.segmentations import PendingSegmentation
 from storage.redis import publications
+from storage.redis.client import Client
 
 log = structlog.get_logger()
 _LEASES = 0x5A3B19  # class of the advisory locks by which one worker works on an experiment
@@ -23,7 +23,7 @@ _CHUNK = 2_000  # rows, while which nothing is drained for the experiment
 class Resegmenter:
     """Works on what is pending, one experiment after the other, and goes on where a killed worker was."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._redis = redis

@@ -15,7 +15,8 @@ from server.worker.resegment import Resegmenter
 from server.worker.share import Share
 from storage.encryption import load_secrets
 from storage.postgres.pool import close_pool, create_pool
-from storage.redis.client import create_client, prepare
+from storage.redis.client import create_client
+from storage.redis.library import prepare
 
 _POOL_SIZE = 6
 

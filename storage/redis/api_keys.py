@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 
-from redis.asyncio import Redis
-
 from storage.postgres.api_keys import ActiveKey
 from storage.redis import keys
-from storage.redis.client import read_hash
+from storage.redis.client import Client, read_hash
 
 
-async def publish(client: Redis, active: Sequence[ActiveKey]) -> None:
+async def publish(client: Client, active: Sequence[ActiveKey]) -> None:
     """Replace the published keys, and tell the servers."""
     async with client.pipeline(transaction=True) as pipe:
         pipe.delete(keys.API_KEYS)
         for key in active:
             pipe.hset(keys.API_KEYS, key.secret_hash, " ".join([key.key_id, *key.scopes]))
-        pipe.publish(keys.NOTICES, "keys")
         await pipe.execute()
+    await client.publish(keys.NOTICES, "keys")
 
 
-async def load(client: Redis) -> dict[bytes, ActiveKey]:
+async def load(client: Client) -> dict[bytes, ActiveKey]:
     """The published keys by secret hash."""
     active = {}
     for secret_hash, value in (await read_hash(client, keys.API_KEYS)).items():

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import cast
 
-from redis.asyncio import Redis
-
 from storage.redis import keys
+from storage.redis.client import Client
 
 _EPOCH = date(1970, 1, 1)
 
 
-async def add(client: Redis, requests: Mapping[tuple[int, int], int]) -> None:
+async def add(client: Client, requests: Mapping[tuple[int, int], int]) -> None:
     """Add requests, by experiment number and day since 1970."""
     async with client.pipeline(transaction=False) as pipe:
         for (number, day), count in requests.items():
@@ -19,7 +18,7 @@ async def add(client: Redis, requests: Mapping[tuple[int, int], int]) -> None:
         await pipe.execute()
 
 
-async def take(client: Redis) -> dict[tuple[int, date], int]:
+async def take(client: Client) -> dict[tuple[int, date], int]:
     """All that was added since the last time."""
     async with client.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.BOTS)

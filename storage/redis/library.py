@@ -6,19 +6,23 @@ from importlib.resources import files
 from typing import Any
 
 import redis.exceptions
-from redis.asyncio import Redis
+from redis.asyncio import RedisCluster
+
+from allocator.errors import StoreUnavailableError
+from storage.redis.client import Client
 
 _SOURCE = (files("storage.redis") / "functions.lua").read_text()
 _VERSION = blake2b(_SOURCE.encode(), digest_size=4).hexdigest()
 _PLACE = "VERSION"
+_NAME = f"samplit_{_VERSION}"
 
 
 def function(name: str) -> str:
     """The name under which a function of this release is registered."""
-    return f"samplit_{_VERSION}_{name}"
+    return f"{_NAME}_{name}"
 
 
-async def call(client: Redis, name: str, keys: Sequence[str], *arguments: bytes | str | int) -> Any:
+async def call(client: Client, name: str, keys: Sequence[str], *arguments: bytes | str | int) -> Any:
     """The answer of a function, which is loaded first if this Redis has lost it."""
     try:
         return await client.fcall(function(name), len(keys), *keys, *arguments)
@@ -29,12 +33,44 @@ async def call(client: Redis, name: str, keys: Sequence[str], *arguments: bytes 
     return await client.fcall(function(name), len(keys), *keys, *arguments)
 
 
-async def load(client: Redis) -> None:
-    """Load the library unless it is there: a Redis that was emptied has none."""
-    if await client.function_list(library=f"samplit_{_VERSION}"):
-        return
+async def load(client: Client) -> None:
+    """Load the library wherever it is missing, on every primary of a cluster: a Redis that was emptied has none."""
+    for where in await _primaries(client):
+        if await client.function_list(library=_NAME, **where):
+            continue
+        try:
+            await client.function_load(_SOURCE.replace(_PLACE, _VERSION), **where)
+        except redis.exceptions.ResponseError as error:
+            if "already exists" not in str(error):  # another process was quicker
+                raise
+
+
+async def prepare(client: Client) -> None:
+    """Check that this Redis may be relied on, and load the library.
+
+    Raises:
+        StoreUnavailableError: it does not answer, could evict keys, is too old for functions, or is a cluster which the
+            URL does not call one.
+    """
     try:
-        await client.function_load(_SOURCE.replace(_PLACE, _VERSION))
-    except redis.exceptions.ResponseError as error:
-        if "already exists" not in str(error):  # another process was quicker
-            raise
+        for where in await _primaries(client):
+            found = await client.info(**where)
+            policy = found.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction":
+                raise StoreUnavailableError(
+                    f"Redis at SAMPLIT_REDIS_URL may evict keys (maxmemory-policy is {policy}): "
+                    "users would change their variant. Set maxmemory-policy to noeviction"
+                )
+            if found.get("cluster_enabled") and not isinstance(client, RedisCluster):
+                raise StoreUnavailableError("Redis at SAMPLIT_REDIS_URL is a cluster: begin the URL redis+cluster://")
+        await load(client)
+    except redis.exceptions.RedisError as error:
+        raise StoreUnavailableError(f"Redis does not answer at SAMPLIT_REDIS_URL: {error}") from error
+
+
+async def _primaries(client: Client) -> list[dict[str, Any]]:
+    """What to add to a command so that it goes to a primary, for each of them."""
+    if isinstance(client, RedisCluster):
+        await client.initialize()
+        return [{"target_nodes": node} for node in client.get_primaries()]
+    return [{}]

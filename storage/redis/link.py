@@ -1,6 +1,7 @@
-"""The connection that function calls of the hot path take: pipelined, answered by callback, one for each process.
+"""The connection that function calls of the hot path take: pipelined, answered by callback.
 
-redis-py opens it (address, TLS, password, database), and looks after everything else that is asked of Redis.
+A process has one, or, with a cluster, one for each shard. redis-py opens it (address, TLS, password, database; where a
+shard is), and looks after everything else that is asked of Redis.
 """
 
 import asyncio
@@ -9,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import hiredis
 import redis.exceptions
-from redis.asyncio import Redis
+from redis.asyncio import RedisCluster
 
-from storage.redis import library
+from storage.redis import keys, library
+from storage.redis.client import Client
 
 Done = Callable[[bytes | Exception | None], None]
 _SWEEP_SECONDS = 0.05
@@ -23,6 +25,7 @@ _GLANCE_SECONDS = 0.000_15
 _MOST_SKIPS = 1_024
 _READ_BYTES = 65_536
 _RETRY_SECONDS = 0.05, 1.0  # the first pause between attempts to connect, and the longest
+_ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")  # the shard is, or will be, on another node
 
 
 class Call(NamedTuple):
@@ -46,10 +49,11 @@ class Call(NamedTuple):
 class Link:
     """Keeps one connection. While there is none, calls fail at once: nobody waits for a Redis that is away."""
 
-    def __init__(self, client: Redis, timeout: float) -> None:
-        """`timeout` in seconds, for a call; `run` connects."""
+    def __init__(self, client: Client, timeout: float, shard: int = 0) -> None:
+        """`timeout` in seconds, for a call; `shard` says which node of a cluster it goes to; `run` connects."""
         self._client = client
         self._timeout = timeout
+        self._shard = shard
         self._protocol: _Protocol | None = None
         self._connected = asyncio.Event()
         self._skips, self._penalty = 0, 1
@@ -109,12 +113,26 @@ class Link:
             pause = min(2 * pause, longest)
 
     async def _open(self) -> "_Protocol":
-        pool = self._client.connection_pool
-        connection = pool.connection_class(**pool.connection_kwargs)
-        await connection.connect()  # type: ignore[no-untyped-call]
+        place = await self._place()
+        connection = place.connection_class(**place.connection_kwargs)
+        await connection.connect()
         writer = cast("asyncio.StreamWriter", connection._writer)
         connection._reader = connection._writer = None  # the transport is ours from now on
         return _Protocol(writer)
+
+    async def _place(self) -> Any:
+        """The node where the shard is, or the only one: what knows how to connect."""
+        if isinstance(self._client, RedisCluster):
+            await self._client.nodes_manager.initialize()  # it may have moved
+            return self._client.get_node_from_key(keys.epoch(self._shard))
+        return self._client.connection_pool
+
+
+def create_links(client: Client, timeout: float, shards: int) -> list[Link]:
+    """The link of each shard: the same for all, unless they are on several nodes."""
+    if isinstance(client, RedisCluster):
+        return [Link(client, timeout, shard) for shard in range(shards)]
+    return [Link(client, timeout)] * shards
 
 
 class _Protocol(asyncio.Protocol):
@@ -154,8 +172,8 @@ class _Protocol(asyncio.Protocol):
         while (reply := self._reader.gets()) is not False:
             _, done = self._waiting.popleft()
             if isinstance(reply, hiredis.ReplyError):
-                if "Function not found" in str(reply):
-                    self.abort()  # the next connection loads the library
+                if "Function not found" in str(reply) or str(reply).startswith(_ELSEWHERE):
+                    self.abort()  # the next connection loads the library, and finds the shard
                 done(_meant(reply))
             else:
                 done(reply)
@@ -191,6 +209,6 @@ def _meant(reply: hiredis.ReplyError) -> Exception:
     text = str(reply)
     if text.startswith("OOM"):
         return redis.exceptions.OutOfMemoryError(text)
-    if text.startswith(("LOADING", "READONLY", "MASTERDOWN", "MISCONF")) or "Function not found" in text:
+    if text.startswith(("LOADING", "READONLY", "MASTERDOWN", "MISCONF", *_ELSEWHERE)) or "Function not found" in text:
         return redis.exceptions.ConnectionError(text)
     return redis.exceptions.ResponseError(text)

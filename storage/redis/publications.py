@@ -9,13 +9,12 @@ from typing import Literal, cast
 
 import msgspec
 import numpy as np
-from redis.asyncio import Redis
 
 from allocator.experiment import Experiment, ExperimentState
 from allocator.posterior import PosteriorTables
 from storage.encryption import Secrets
 from storage.redis import keys, library
-from storage.redis.client import read_hash
+from storage.redis.client import Client, read_hash
 
 _encode_config = msgspec.json.Encoder().encode
 _CHANGES = b"#changes"
@@ -54,7 +53,7 @@ class IndexEntry:
     state: ExperimentState
 
 
-async def publish_experiment(client: Redis, experiment: Experiment) -> None:
+async def publish_experiment(client: Client, experiment: Experiment) -> None:
     """Publish a configuration, and tell the servers."""
     key = keys.experiment(experiment.experiment_id)
     await library.call(client, "publish", [key], "config", experiment.revision, _encode_config(experiment))
@@ -64,13 +63,13 @@ async def publish_experiment(client: Redis, experiment: Experiment) -> None:
     await client.publish(keys.NOTICES, f"config {experiment.experiment_id}")
 
 
-async def publish_posterior(client: Redis, experiment_id: str, version: int, ciphertext: bytes) -> None:
+async def publish_posterior(client: Client, experiment_id: str, version: int, ciphertext: bytes) -> None:
     """Publish an encrypted posterior, and tell the servers."""
     await library.call(client, "publish", [keys.experiment(experiment_id)], "posterior", version, ciphertext)
     await client.publish(keys.NOTICES, f"posterior {experiment_id}")
 
 
-async def published_versions(client: Redis, experiment_ids: list[str]) -> list[Versions]:
+async def published_versions(client: Client, experiment_ids: list[str]) -> list[Versions]:
     """How far each experiment is published."""
     async with client.pipeline(transaction=False) as pipe:
         for experiment_id in experiment_ids:
@@ -79,7 +78,7 @@ async def published_versions(client: Redis, experiment_ids: list[str]) -> list[V
     return [Versions(*(-1 if value is None else int(value) for value in row)) for row in rows]
 
 
-async def load_published(client: Redis, secrets: Secrets, experiment_id: str) -> Published | None:
+async def load_published(client: Client, secrets: Secrets, experiment_id: str) -> Published | None:
     """The published experiment, or None. Raises DecryptionError if its posterior cannot be read."""
     row = await client.hmget(keys.experiment(experiment_id), "config", "posterior:version", "posterior")
     config, version, ciphertext = cast("list[bytes | None]", row)
@@ -91,7 +90,7 @@ async def load_published(client: Redis, secrets: Secrets, experiment_id: str) ->
     return Published(_decode_config(config), posterior)
 
 
-async def forget_all(client: Redis) -> None:
+async def forget_all(client: Client) -> None:
     """Delete what was published: the worker publishes it again. Segments stay, which may be ahead of Postgres."""
     await client.delete(keys.PUBLISHED)
     for name in (keys.INDEX, keys.API_KEYS):
@@ -100,22 +99,22 @@ async def forget_all(client: Redis) -> None:
         await client.delete(name)
 
 
-async def set_complete(client: Redis) -> None:
+async def set_complete(client: Client) -> None:
     """Say that everything is published: what is not found from now on does not exist."""
     await client.set(keys.PUBLISHED, "1")
 
 
-async def is_complete(client: Redis) -> bool:
+async def is_complete(client: Client) -> bool:
     """Whether what is not found does not exist. Not so in a Redis that has lost its data."""
     return bool(await client.exists(keys.PUBLISHED))
 
 
-async def index_changes(client: Redis) -> int:
+async def index_changes(client: Client) -> int:
     """How often the index was changed."""
     return int(await client.hget(keys.INDEX, _CHANGES) or 0)
 
 
-async def load_index(client: Redis) -> dict[int, IndexEntry]:
+async def load_index(client: Client) -> dict[int, IndexEntry]:
     """All experiments that have started, by number."""
     index = {}
     for field, value in (await read_hash(client, keys.INDEX)).items():
@@ -125,7 +124,7 @@ async def load_index(client: Redis) -> dict[int, IndexEntry]:
     return index
 
 
-async def notices(client: Redis) -> AsyncIterator[Notice]:
+async def notices(client: Client) -> AsyncIterator[Notice]:
     """What is published from now on."""
     async with client.pubsub(ignore_subscribe_messages=True) as subscription:
         await subscription.subscribe(keys.NOTICES)

@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from redis.asyncio import Redis
-
 from storage.redis import keys, library
-from storage.redis.client import EmptyError, read_hash
+from storage.redis.client import Client, EmptyError, read_hash
 
 _VERSION = b"#version"
 
@@ -20,7 +18,7 @@ class Segments:
     retired: Mapping[str, int] = field(default_factory=dict)
 
 
-async def register(client: Redis, registry: str, segment_key: str, most: int) -> int:
+async def register(client: Client, registry: str, segment_key: str, most: int) -> int:
     """The number of a segment key, a new one while there are fewer than `most`, else that of "other".
 
     Raises EmptyError if the registry is not there.
@@ -31,7 +29,7 @@ async def register(client: Redis, registry: str, segment_key: str, most: int) ->
     return number
 
 
-async def load(client: Redis, registry: str) -> Segments:
+async def load(client: Client, registry: str) -> Segments:
     """All that is registered."""
     rows = await read_hash(client, registry)
     numbers = {key.decode(): int(number) for key, number in rows.items() if not key.startswith(b"#")}
@@ -42,7 +40,7 @@ async def load(client: Redis, registry: str) -> Segments:
     )
 
 
-async def versions(client: Redis, registries: Iterable[str]) -> list[int]:
+async def versions(client: Client, registries: Iterable[str]) -> list[int]:
     """How often each registry was revised."""
     async with client.pipeline(transaction=False) as pipe:
         for registry in registries:
@@ -50,13 +48,13 @@ async def versions(client: Redis, registries: Iterable[str]) -> list[int]:
         return [int(version or 0) for version in await pipe.execute()]
 
 
-async def revise(client: Redis, registry: str, experiment_id: str, retire: list[str], admit: list[str]) -> None:
+async def revise(client: Client, registry: str, experiment_id: str, retire: list[str], admit: list[str]) -> None:
     """Retire segments and bring others in or back, at once, and tell the servers."""
     await library.call(client, "revise_segments", [registry], len(retire), *retire, *admit)
     await client.publish(keys.NOTICES, f"segments {experiment_id}")
 
 
-async def restore(client: Redis, registry: str, numbers: Mapping[str, int]) -> None:
+async def restore(client: Client, registry: str, numbers: Mapping[str, int]) -> None:
     """Fill a registry that is missing; numbers are negative where the segment is retired."""
     pairs = [item for pair in numbers.items() for item in pair]
     await library.call(client, "restore_segments", [registry], *pairs)

@@ -6,12 +6,10 @@ from functools import cache
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
-from redis.asyncio import Redis
-
 from storage.events import ConversionEvent, encode_event
 from storage.records import Found, Lookup
 from storage.redis import keys, library
-from storage.redis.client import EmptyError
+from storage.redis.client import Client, EmptyError
 from storage.redis.link import Call, Link
 
 _HEAD = struct.Struct("<IHBHH")  # of a record: without the day
@@ -73,7 +71,7 @@ def convert(
     link.call(_convert(shard), (epoch, STREAM_LIMIT, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
 
 
-async def restore(client: Redis, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
+async def restore(client: Client, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
     """Write packed records, by experiment number and user key, whatever is there."""
     items = b"".join(_RESTORED.pack(experiment, key) + record for experiment, key, record in rows)
     await library.call(client, "restore", [keys.record_prefix(shard)], items)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from storage.events import Event, decode_event
 from storage.redis import keys
+from storage.redis.client import Client
 
 _EPOCH_BYTES = 8
 
@@ -38,44 +38,44 @@ class Backlog:
     age: float
 
 
-async def open_shards(client: Redis, shards: int) -> None:
+async def open_shards(client: Client, shards: int) -> None:
     """Let a new installation begin."""
     for shard in range(shards):
         await open_shard(client, shard)
 
 
-async def open_shard(client: Redis, shard: int) -> None:
+async def open_shard(client: Client, shard: int) -> None:
     """Say that the records of a shard are complete, under a new epoch unless it has one."""
     await client.set(keys.epoch(shard), os.urandom(_EPOCH_BYTES), nx=True)
 
 
-async def epochs(client: Redis, shards: int) -> list[bytes | None]:
+async def epochs(client: Client, shards: int) -> list[bytes | None]:
     """The epoch of each shard; None where records are not complete."""
     return [cast("bytes | None", await client.get(keys.epoch(shard))) for shard in range(shards)]
 
 
-async def close_shard(client: Redis, shard: int) -> None:
+async def close_shard(client: Client, shard: int) -> None:
     """Say that the records of a shard are not complete: nobody is assigned until it is opened again."""
     await client.delete(keys.epoch(shard))
 
 
-async def is_open(client: Redis, shard: int) -> bool:
+async def is_open(client: Client, shard: int) -> bool:
     """Whether the records of a shard are complete."""
     return bool(await client.exists(keys.epoch(shard)))
 
 
-async def read(client: Redis, shard: int, *, entries: int) -> list[StreamEntry]:
+async def read(client: Client, shard: int, *, entries: int) -> list[StreamEntry]:
     """The oldest entries of a shard's stream."""
     rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", await client.xrange(keys.stream(shard), count=entries))
     return [_entry(entry_id, tuple(fields.values())) for entry_id, fields in rows]
 
 
-async def wait(client: Redis, shard: int, *, milliseconds: int) -> None:
+async def wait(client: Client, shard: int, *, milliseconds: int) -> None:
     """Return when the stream has entries, at the latest after `milliseconds`."""
     await client.xread({keys.stream(shard): "0-0"}, count=1, block=milliseconds)
 
 
-async def backlog(client: Redis, shard: int) -> Backlog:
+async def backlog(client: Client, shard: int) -> Backlog:
     """What is not drained. Ages are by the clock of Redis, which is in the ids."""
     async with client.pipeline(transaction=False) as pipeline:
         pipeline.xlen(keys.stream(shard))
@@ -88,13 +88,13 @@ async def backlog(client: Redis, shard: int) -> Backlog:
     return Backlog(entries, max(0.0, seconds + microseconds / 1e6 - milliseconds / 1e3))
 
 
-async def delete(client: Redis, shard: int, entry_ids: list[bytes]) -> None:
+async def delete(client: Client, shard: int, entry_ids: list[bytes]) -> None:
     """Forget entries whose events are committed, or set aside."""
     if entry_ids:
         await client.xdel(keys.stream(shard), *entry_ids)
 
 
-async def set_aside(client: Redis, shard: int, payload: bytes, reason: str) -> None:
+async def set_aside(client: Client, shard: int, payload: bytes, reason: str) -> None:
     """Keep an event that cannot be counted, with the reason, for people to look at."""
     await client.xadd(keys.dead_letters(shard), {"reason": reason, "event": payload})
 
