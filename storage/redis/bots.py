@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import cast
 
-from storage.redis import keys
+from storage.redis import keys, library
 from storage.redis.client import Client
 
 _EPOCH = date(1970, 1, 1)
@@ -20,12 +19,9 @@ async def add(client: Client, requests: Mapping[tuple[int, int], int]) -> None:
 
 async def take(client: Client) -> dict[tuple[int, date], int]:
     """All that was added since the last time."""
-    async with client.pipeline(transaction=True) as pipe:
-        pipe.hgetall(keys.BOTS)
-        pipe.delete(keys.BOTS)
-        rows, _ = await pipe.execute()
+    row: list[bytes] = await library.call(client, "take", [keys.BOTS])
     found = {}
-    for field, count in cast("dict[bytes, bytes]", rows).items():
+    for field, count in zip(row[::2], row[1::2], strict=True):
         number, day = field.decode().split(" ")
         found[int(number), _EPOCH + timedelta(days=int(day))] = int(count)
     return found

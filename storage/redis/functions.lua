@@ -197,6 +197,13 @@ local function publish(keys, args)
   return 1
 end
 
+-- KEYS: hash. Answers its fields and values in turn, and deletes it.
+local function take(keys)
+  local all = redis.call('HGETALL', keys[1])
+  redis.call('DEL', keys[1])
+  return all
+end
+
 redis.register_function('samplit_VERSION_allocate', allocate)
 redis.register_function('samplit_VERSION_convert', convert)
 redis.register_function('samplit_VERSION_restore', restore)
@@ -204,3 +211,4 @@ redis.register_function('samplit_VERSION_register_segment', register_segment)
 redis.register_function('samplit_VERSION_revise_segments', revise_segments)
 redis.register_function('samplit_VERSION_restore_segments', restore_segments)
 redis.register_function('samplit_VERSION_publish', publish)
+redis.register_function('samplit_VERSION_take', take)

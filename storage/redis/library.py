@@ -36,10 +36,10 @@ async def call(client: Client, name: str, keys: Sequence[str], *arguments: bytes
 async def load(client: Client) -> None:
     """Load the library wherever it is missing, on every primary of a cluster: a Redis that was emptied has none."""
     for where in await _primaries(client):
-        if await client.function_list(library=_NAME, **where):
+        if await client.execute_command("FUNCTION LIST", "LIBRARYNAME", _NAME, **where):
             continue
         try:
-            await client.function_load(_SOURCE.replace(_PLACE, _VERSION), **where)
+            await client.execute_command("FUNCTION LOAD", _SOURCE.replace(_PLACE, _VERSION), **where)
         except redis.exceptions.ResponseError as error:
             if "already exists" not in str(error):  # another process was quicker
                 raise

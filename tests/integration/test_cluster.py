@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,8 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         node.start()
     try:
         await _eventually(lambda: _all_answer(cluster))
-        bounds = [number * SLOTS // 3 + bool(number * SLOTS % 3) for number in range(4)]
-        for node, first, end in zip(cluster.nodes, bounds, bounds[1:], strict=True):
+        bounds = [-(-number * SLOTS // 3) for number in range(4)]
+        for node, (first, end) in zip(cluster.nodes, pairwise(bounds), strict=True):
             await cluster.ask(node, "CLUSTER", "ADDSLOTSRANGE", first, end - 1)
             await cluster.ask(node, "CLUSTER", "MEET", "127.0.0.1", cluster.nodes[0].port)
         await _eventually(cluster.is_whole)
@@ -103,7 +104,7 @@ async def test_users_of_all_shards_are_served_and_counted(service: Service, work
     assert [item.allocation.variant_id for item in items[:40]] == [answer.variant_id for answer in answers]
     async with RedisCluster.from_url(cluster.url.replace("+cluster", "")) as client:
         for node in client.get_primaries():
-            assert await client.function_list(library="samplit_*", target_nodes=node)
+            assert await client.execute_command("FUNCTION LIST", "LIBRARYNAME", "samplit_*", target_nodes=node)
         for shard in range(SHARDS):
             assert [k async for k in client.scan_iter(match=f"{keys.record_prefix(shard)}*")]
 
