@@ -31,7 +31,7 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
     A function of its arguments alone: the random stream is seeded by the experiment's salt, the user key and the
     posterior version.
     """
-    segmented = bool(experiment.segmentation.segment_by)
+    segmented = experiment.segmentation.divides
     row = tables.rows.get(segment, 0) if segmented else 0
     if row and tables.row_trials[row] < experiment.segmentation.min_samples_per_segment:
         row = 0

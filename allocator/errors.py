@@ -133,3 +133,33 @@ class BacklogFullError(SamplitError):
     """The event streams are full; worth a retry once they are drained."""
 
     reason = "BACKLOG_FULL"
+
+
+class TooFewAssignmentsError(SamplitError):
+    """There are not enough assignments to learn clusters from."""
+
+    reason = "TOO_FEW_ASSIGNMENTS"
+
+
+class ClusterModelNotFoundError(SamplitError):
+    """The experiment has no such cluster model."""
+
+    reason = "CLUSTER_MODEL_NOT_FOUND"
+
+
+class ClusterModelUnreadableError(SamplitError):
+    """The cluster model is damaged, or was made with another key."""
+
+    reason = "CLUSTER_MODEL_UNREADABLE"
+
+
+class ClusterNotFoundError(SamplitError):
+    """The experiment has no such cluster."""
+
+    reason = "CLUSTER_NOT_FOUND"
+
+
+class ClusterNameTakenError(SamplitError):
+    """Another cluster of the experiment has the name."""
+
+    reason = "CLUSTER_NAME_TAKEN"

@@ -1,5 +1,6 @@
 """The words of the domain as values: experiments, their variants and configuration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, IntEnum
@@ -11,6 +12,7 @@ from allocator.checks import check_groups
 DEFAULT_MIN_SAMPLES = 100
 DEFAULT_BASELINE_SHARE = 0.1
 DEFAULT_MAX_SEGMENTS = 200
+DEFAULT_MAX_CLUSTERS = 8
 
 
 class ExperimentState(Enum):
@@ -27,6 +29,7 @@ class SegmentationMode(Enum):
 
     DISABLED = "DISABLED"
     MANUAL = "MANUAL"
+    AUTO = "AUTO"
 
 
 class OutagePolicy(Enum):
@@ -79,12 +82,21 @@ class SegmentationConfig:
     """How an experiment is segmented. `segment_by` names dimensions in the order of the segment key.
 
     max_segments: how many segments may have a posterior of their own; the rest share "other".
+    max_clusters, model_version: with AUTO, how many clusters there may be, and the model that divides users; until
+        there is one, nothing does.
     """
 
     mode: SegmentationMode = SegmentationMode.DISABLED
     segment_by: tuple[str, ...] = ()
     min_samples_per_segment: int = DEFAULT_MIN_SAMPLES
     max_segments: int = DEFAULT_MAX_SEGMENTS
+    max_clusters: int = DEFAULT_MAX_CLUSTERS
+    model_version: int | None = None
+
+    @property
+    def divides(self) -> bool:
+        """Whether there is more than one segment."""
+        return bool(self.segment_by) or self.model_version is not None
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ class Experiment:
 
     `number` is its compact key in records; `salt` (16 bytes) seeds its draws and groups; `revision` grows by one with
     every change and is the etag; `segmentation_version` only moves forward. `maturity_seconds` is how long after the
-    assignment a conversion counts; 0 is for ever.
+    assignment a conversion counts; 0 is for ever. `cluster_names` are by segment key.
     """
 
     number: int
@@ -120,6 +132,7 @@ class Experiment:
     maturity_seconds: int = 0
     auto_maturity: bool = False
     on_outage: OutagePolicy = OutagePolicy.CONTROL
+    cluster_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises InvalidTableError if the groups' shares do not fit into 1."""

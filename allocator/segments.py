@@ -11,6 +11,7 @@ GLOBAL_NUMBER = 0
 OTHER_NUMBER = 1  # numbers of keyed segments follow
 MAX_DIMENSIONS = 6
 _ATTRIBUTE_PREFIX = "attributes."
+_CLUSTER_PREFIX = "cluster:"
 _ESCAPES = {"%": "%25", "|": "%7C", ":": "%3A"}
 # Dimensions whose values say by themselves what they are.
 _SPEAKING = frozenset(
@@ -75,11 +76,34 @@ def parse_segment_key(key: str) -> dict[str, str]:
     return {name: _unescape(value) for name, value in pairs}
 
 
-def display_name(key: str) -> str:
+def cluster_key(number: int) -> str:
+    """The key of a cluster: "cluster:3"."""
+    return f"{_CLUSTER_PREFIX}{number}"
+
+
+def cluster_segment(number: int) -> int:
+    """The segment number of a cluster: the same under every model that has the cluster."""
+    return OTHER_NUMBER + number
+
+
+def parse_cluster_key(key: str) -> int | None:
+    """The number of a cluster; None where the key is none of a cluster."""
+    number = key.removeprefix(_CLUSTER_PREFIX)
+    return int(number) if number != key and number.isascii() and number.isdigit() and len(number) < 6 else None
+
+
+def display_name(key: str, cluster_names: Mapping[str, str] | None = None) -> str:
     """The segment for people: "Instagram · Mobile"; values that say little alone keep their dimension's name."""
     if key in (GLOBAL, OTHER):
         return {GLOBAL: "Everyone", OTHER: "Other"}[key]
+    if cluster_names and key in cluster_names:
+        return cluster_names[key]
     return " · ".join(_label(name, value) for name, value in parse_segment_key(key).items())
+
+
+def spelled(value: str) -> str:
+    """A canonical value as people write it: "iOS", "Paid Search"."""
+    return _SPELLINGS.get(value, value.replace("_", " ").title())
 
 
 def _label(name: str, value: str) -> str:
@@ -87,7 +111,7 @@ def _label(name: str, value: str) -> str:
         return _YES_NO.get((name, value), f"{name.replace('_', ' ')} {value}")
     if name in ("country", "language"):
         return value.upper()
-    return _SPELLINGS.get(value, value.replace("_", " ").title())
+    return spelled(value)
 
 
 def _escape(value: str) -> str:

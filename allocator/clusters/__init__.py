@@ -1,0 +1,25 @@
+"""Automatic segmentation: users who are alike, found in their contexts alone, with numbers and names that last."""
+
+from allocator.clusters.choose import Quality
+from allocator.clusters.encoder import Encoder, fit_encoder
+from allocator.clusters.features import Category, Cycle, Feature, Number, Ordinal
+from allocator.clusters.model import ClusterModel, Drift
+from allocator.clusters.train import MAX_CLUSTERS, MIN_ASSIGNMENTS, NothingToLearnError, Training, train
+
+__all__ = [
+    "MAX_CLUSTERS",
+    "MIN_ASSIGNMENTS",
+    "Category",
+    "ClusterModel",
+    "Cycle",
+    "Drift",
+    "Encoder",
+    "Feature",
+    "NothingToLearnError",
+    "Number",
+    "Ordinal",
+    "Quality",
+    "Training",
+    "fit_encoder",
+    "train",
+]
