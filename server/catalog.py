@@ -5,25 +5,32 @@ A notice says that an experiment changed; a slow poll is the safety net. Version
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
-from allocator.errors import ExperimentNotFoundError
-from allocator.experiment import Experiment, Variant
+from allocator.clusters import ClusterModel
+from allocator.errors import ClusterModelUnreadableError, ExperimentNotFoundError
+from allocator.experiment import Experiment, ExperimentState, Variant
 from allocator.posterior import PosteriorTables, posterior_tables
+from allocator.segments import OTHER, cluster_key, segment_key
+from server import metrics
 from server.allocation.answers import VariantAnswer, variant_answer
 from server.authentication import Authenticator
+from server.logs import Seldom
 from server.segment_registry import SegmentRegistry
 from server.tasks import run_together
+from storage.cluster_models import open_model
 from storage.encryption import Secrets
 from storage.redis import client, publications, segments
 from storage.redis.client import Client
 from storage.redis.publications import IndexEntry, Notice, Published
 
 log = structlog.get_logger()
+_seldom = Seldom()
 _MISSING_SECONDS = 1.0  # how long an unknown experiment id is remembered as unknown
 _MOST_MISSING = 10_000
 _CHUNK, _PACE_SECONDS = 50, 0.1  # experiments that are compared at a time, and the pause between: calls go first
@@ -31,7 +38,10 @@ _CHUNK, _PACE_SECONDS = 50, 0.1  # experiments that are compared at a time, and 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An experiment with the tables that decide, its variants by number, and how they are answered."""
+    """An experiment with the tables that decide, its variants by number, and how they are answered.
+
+    model: what divides users into clusters, if it is asked for and can be read.
+    """
 
     experiment: Experiment
     tables: PosteriorTables
@@ -39,6 +49,24 @@ class Snapshot:
     control: Variant
     variants: dict[int, Variant]
     answers: dict[int, VariantAnswer]
+    model: ClusterModel | None = None
+
+    def segment_key(self, dimensions: Mapping[str, str]) -> str:
+        """The segment of a context; "other" where its model cannot be read."""
+        if self.model is not None:
+            return cluster_key(self.model.number(dimensions))
+        segmentation = self.experiment.segmentation
+        return OTHER if segmentation.model_version else segment_key(segmentation.segment_by, dimensions)
+
+
+class Stored(Protocol):
+    """What Postgres holds of what is published."""
+
+    async def experiment(self, experiment_id: str) -> Published | None:
+        """An experiment."""
+
+    async def model(self, experiment_number: int, version: int) -> bytes | None:
+        """An encrypted cluster model."""
 
 
 class Catalog:
@@ -52,10 +80,10 @@ class Catalog:
         redis: Client,
         secrets: Secrets,
         authenticator: Authenticator,
-        stored: Callable[[str], Awaitable[Published | None]],
+        stored: Stored,
         poll_interval: float,
     ) -> None:
-        """Empty; `run` keeps it fresh. `stored` reads an experiment from Postgres, while Redis is away."""
+        """Empty; `run` keeps it fresh. `stored` reads from Postgres what Redis does not have."""
         self._stored = stored
         self._redis = redis
         self._secrets = secrets
@@ -111,11 +139,13 @@ class Catalog:
         await run_together(self._follow(), self._poll())
 
     async def refresh(self, experiment_id: str) -> None:
-        """Load the experiment again if this process serves it, and the index."""
+        """Load the experiment again if this process serves it, and its place in the index."""
         self._missing.pop(experiment_id, None)
-        await self.load_index()
         if experiment_id in self._snapshots:
             await self._load(experiment_id)
+        experiment = await publications.load_experiment(self._redis, experiment_id)
+        if experiment is not None and experiment.state is not ExperimentState.DRAFT:
+            self.index[experiment.number] = IndexEntry(experiment_id, experiment.state)
 
     async def _follow(self) -> None:
         while True:
@@ -194,6 +224,15 @@ class Catalog:
         experiment = published.experiment
         if known is not None and known.experiment.revision > experiment.revision:
             experiment = known.experiment
+        try:
+            model = await self._model(experiment, known)
+        except ClusterModelUnreadableError as error:
+            metrics.unreadable_models.inc()
+            if calls := _seldom.admit(experiment_id):
+                log.error("cluster model refused", calls=calls, error=error.message)
+            if known is not None:
+                return known  # what was there before goes on
+            model = None
         registry = await self.registry(experiment.number, experiment.segmentation_version)
         unchanged = known is not None and known.experiment.revision == experiment.revision
         snapshot = Snapshot(
@@ -203,6 +242,7 @@ class Catalog:
             experiment.control,
             {variant.number: variant for variant in experiment.variants},
             known.answers if known and unchanged else {v.number: variant_answer(v) for v in experiment.variants},
+            model,
         )
         self._snapshots[experiment_id] = snapshot
         return snapshot
@@ -216,7 +256,20 @@ class Catalog:
         except client.UNREACHABLE:
             if experiment_id in self._snapshots:
                 raise
-        return await self._stored(experiment_id)
+        return await self._stored.experiment(experiment_id)
+
+    async def _model(self, experiment: Experiment, known: Snapshot | None) -> ClusterModel | None:
+        """The model that the configuration names. Raises ClusterModelUnreadableError."""
+        version = experiment.segmentation.model_version
+        if version is None:
+            return None
+        if known is not None and known.model and known.experiment.segmentation.model_version == version:
+            return known.model
+        experiment_id = experiment.experiment_id
+        with suppress(*client.UNREACHABLE, ClusterModelUnreadableError):
+            ciphertext = await publications.load_model(self._redis, experiment_id, version)
+            return open_model(self._secrets, experiment_id, version, ciphertext)
+        return open_model(self._secrets, experiment_id, version, await self._stored.model(experiment.number, version))
 
 
 def _tables(experiment: Experiment, posterior: PosteriorTables | None, known: Snapshot | None) -> PosteriorTables:

@@ -26,6 +26,7 @@ _event_loop_lag = Histogram("samplit_event_loop_lag_seconds", "Lateness of a tim
 
 degraded = Counter("samplit_degraded", "Users answered while Redis was away")
 bot_requests = Counter("samplit_bot_requests", "Requests of bots, answered with control")
+unreadable_models = Counter("samplit_unreadable_models", "Cluster models that could not be read, at each attempt")
 returning_users = Counter("samplit_returning_users", "Users answered from memory")
 
 drained_events = Counter("samplit_drained_events", "Events moved from the streams into PostgreSQL")

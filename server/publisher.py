@@ -7,10 +7,10 @@ from allocator.experiment import Experiment
 from allocator.posterior import posterior_tables
 from server.clock import Clock
 from storage.encryption import Secrets
-from storage.postgres import cohorts, counts, posteriors, segmentations
+from storage.postgres import clusters, cohorts, counts, posteriors, segmentations
 from storage.postgres.pool import Connection
 from storage.postgres.posteriors import SealedPosterior
-from storage.redis import keys, segments
+from storage.redis import keys, publications, segments
 from storage.redis.client import Client
 from storage.redis.publications import seal_posterior
 
@@ -37,6 +37,11 @@ async def advance_posterior(
 
 
 async def publish_segments(connection: Connection, redis: Client, experiment_number: int) -> None:
-    """Fill the registries that Redis lacks, of every segmentation. To be done before the configuration is published."""
+    """Fill the registries that Redis lacks, of every segmentation, and publish the models that label.
+
+    To be done before the configuration is published.
+    """
+    for experiment_id, version, ciphertext in await clusters.in_use(connection, experiment_number):
+        await publications.publish_model(redis, experiment_id, version, ciphertext)
     for version, numbers in (await segmentations.registries(connection, experiment_number)).items():
         await segments.restore(redis, keys.segments(experiment_number, version), numbers)

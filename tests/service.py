@@ -7,7 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
-from samplit.admin.v1 import experiment_pb2, experiment_service_pb2, segmentation_service_pb2
+from samplit.admin.v1 import (
+    clustering_service_pb2,
+    experiment_pb2,
+    experiment_service_pb2,
+    segmentation_service_pb2,
+)
+from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1 import allocation_service_pb2
@@ -17,6 +23,8 @@ from server.runtime.application import Application
 from server.runtime.bootstrap import prepare_stores
 from server.settings import Settings
 from server.worker.worker import run_worker
+from storage.encryption import load_secrets
+from storage.postgres.labels import Labeller
 
 _STOP_SECONDS = 20
 
@@ -29,6 +37,7 @@ class Service:
     allocation: Any
     admin: Any
     segmentation: Any
+    clustering: Any
     settings: Settings
     key: str
 
@@ -48,9 +57,12 @@ class Service:
 
     async def call(self, method: str, **fields: Any) -> Any:
         """An admin call by its name."""
-        of_experiments = hasattr(self.admin, method)
-        messages = experiment_service_pb2 if of_experiments else segmentation_service_pb2
-        stub = self.admin if of_experiments else self.segmentation
+        services = (
+            (self.admin, experiment_service_pb2),
+            (self.segmentation, segmentation_service_pb2),
+            (self.clustering, clustering_service_pb2),
+        )
+        stub, messages = next((stub, messages) for stub, messages in services if hasattr(stub, method))
         request = getattr(messages, f"{method}Request")(**fields)
         return await getattr(stub, method)(request, metadata=self.metadata)
 
@@ -89,10 +101,17 @@ async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
         grpc.aio.insecure_channel(f"127.0.0.1:{application.admin_port}") as admin,
     ):
         key = settings.api_key_file.read_text()
-        stubs = AllocationServiceStub(allocation), ExperimentServiceStub(admin), SegmentationServiceStub(admin)
+        of_admin = (ExperimentServiceStub, SegmentationServiceStub, ClusteringServiceStub)
+        stubs = AllocationServiceStub(allocation), *(stub(admin) for stub in of_admin)
         yield Service(application, *stubs, settings, key)
     async with asyncio.timeout(_STOP_SECONDS):
         await application.stop(grace=1)
+
+
+@pytest.fixture
+def labeller(service: Service) -> Labeller:
+    """What the service's workers label with."""
+    return Labeller(load_secrets(service.settings.secrets_directory))
 
 
 @pytest.fixture
@@ -100,7 +119,10 @@ async def worker(service: Service, clock: Any) -> AsyncIterator[None]:
     """A worker beside the server."""
     ready = asyncio.Event()
     task = asyncio.create_task(run_worker(service.settings, clock, ready))
-    await ready.wait()
+    started = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
     yield
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)

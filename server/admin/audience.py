@@ -60,7 +60,7 @@ def _segment(
     allocations, trials = sum(cell.allocations for cell in cells), sum(cell.trials for cell in cells)
     segment = pb.Segment(
         segment_key=cells[0].segment_key,
-        segment_display_name=display_name(cells[0].segment_key),
+        segment_display_name=display_name(cells[0].segment_key, experiment.cluster_names),
         allocations=allocations,
         conversions=sum(cell.conversions for cell in cells),
         trials=trials,

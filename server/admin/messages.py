@@ -48,6 +48,8 @@ def segmentation_config_message(segmentation: SegmentationConfig) -> pb.Segmenta
         segment_by=segmentation.segment_by,
         min_samples_per_segment=segmentation.min_samples_per_segment,
         max_segments=segmentation.max_segments,
+        max_clusters=segmentation.max_clusters,
+        model_version=segmentation.model_version or 0,
         auto_activation_threshold=1000,
     )
 

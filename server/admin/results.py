@@ -18,6 +18,7 @@ from server.catalog import Catalog
 from storage.postgres import counts, experiments, posteriors, traffic
 from storage.postgres.counts import SegmentCount
 from storage.postgres.estimates import SummedLog, summed_log
+from storage.postgres.pool import snapshot
 
 
 async def experiment_results(
@@ -28,7 +29,7 @@ async def experiment_results(
     Raises ExperimentNotFoundError.
     """
     full = request.view != pb.RESULTS_VIEW_COUNTS
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with pool.acquire() as connection, snapshot(connection):
         experiment = await experiments.get(connection, request.experiment_id)
         if experiment is None:
             raise ExperimentNotFoundError(request.experiment_id)
@@ -106,7 +107,7 @@ def _segments(experiment: Experiment, rows: list[SegmentCount]) -> list[pb.Segme
     return [
         pb.SegmentResult(
             segment_key=cells[0].segment_key,
-            segment_display_name=display_name(cells[0].segment_key),
+            segment_display_name=display_name(cells[0].segment_key, experiment.cluster_names),
             allocations=sum(cell.allocations for cell in cells),
             trials=sum(cell.trials for cell in cells),
             min_samples=0 if segment == GLOBAL_NUMBER else experiment.segmentation.min_samples_per_segment,

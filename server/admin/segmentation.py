@@ -6,26 +6,29 @@ from typing import Any
 from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import segmentation_service_pb2 as pb
 
+from allocator.clusters import MIN_ASSIGNMENTS
 from allocator.experiment import Experiment, ExperimentState, SegmentationConfig, SegmentationMode
 from server.admin import validate
 from server.admin.messages import etag, segmentation_config_message
+from server.admin.trainings import Trainings
 from server.admin.writes import Changed, Writes, locked_experiment
 from server.authentication import caller
 from server.clock import Clock
 from server.fields import Fields
-from storage.postgres import audit, experiments, segmentations
+from storage.postgres import audit, clustering_jobs, clusters, experiments, segmentations
 from storage.postgres.pool import Connection
 from storage.postgres.segmentations import PendingSegmentation
 
-_FIELDS = tuple(experiment_pb2.SegmentationConfig.DESCRIPTOR.fields_by_name)
+_FIELDS = tuple(n for n in experiment_pb2.SegmentationConfig.DESCRIPTOR.fields_by_name if n != "model_version")
 
 
 class SegmentationCommands:
     """Changes segmentations."""
 
-    def __init__(self, writes: Writes, clock: Clock) -> None:
+    def __init__(self, writes: Writes, trainings: Trainings, clock: Clock) -> None:
         """Holds no state of its own."""
         self._writes = writes
+        self._trainings = trainings
         self._clock = clock
 
     async def update(self, request: pb.UpdateSegmentationConfigRequest) -> pb.UpdateSegmentationConfigResponse:
@@ -45,7 +48,9 @@ class SegmentationCommands:
             message = segmentation_message(after, await segmentations.pending(connection, before.number))
             return Changed(after), pb.UpdateSegmentationConfigResponse(segmentation=message)
 
-        return await self._writes(request, change, pb.UpdateSegmentationConfigResponse)
+        response = await self._writes(request, change, pb.UpdateSegmentationConfigResponse)
+        await self._trainings.tell(request.experiment_id)
+        return response
 
     async def _apply(
         self,
@@ -59,12 +64,25 @@ class SegmentationCommands:
             return await experiments.update(connection, replace(before, segmentation=wanted), now)
         serving = before.segmentation
         rule = wanted.mode, wanted.segment_by
-        if rule == (serving.mode, serving.segment_by):
-            await segmentations.abandon(connection, before.number)
-        elif pending is None or rule != (pending.mode, pending.segment_by):
-            await segmentations.prepare(connection, before.number, *rule, caller.get(), now)
-        sizes = replace(wanted, mode=serving.mode, segment_by=serving.segment_by)
+        if pending is None or rule != (pending.mode, pending.segment_by):
+            if rule == (serving.mode, serving.segment_by):
+                await segmentations.abandon(connection, before.number)
+            else:
+                model = await self._model(connection, before, wanted)
+                await segmentations.prepare(connection, before.number, *rule, caller.get(), now, model)
+        sizes = replace(wanted, mode=serving.mode, segment_by=serving.segment_by, model_version=serving.model_version)
         return await experiments.update(connection, replace(before, segmentation=sizes), now)
+
+    async def _model(self, connection: Connection, experiment: Experiment, wanted: SegmentationConfig) -> int | None:
+        """The newest model, where clusters are wanted. If there is none, one is trained as soon as it can be."""
+        if wanted.mode is not SegmentationMode.AUTO:
+            return None
+        for model in await clusters.models(connection, experiment.number):
+            if not model.problem:
+                return model.version
+        if await clustering_jobs.count_assignments(connection, experiment.number) >= MIN_ASSIGNMENTS:
+            await clustering_jobs.request(connection, experiment.number, caller.get(), self._clock())
+        return None
 
 
 def segmentation_message(experiment: Experiment, pending: PendingSegmentation | None) -> pb.Segmentation:
@@ -79,6 +97,7 @@ def segmentation_message(experiment: Experiment, pending: PendingSegmentation | 
         message.pending.mode = _mode(pending.mode)
         message.pending.segment_by.extend(pending.segment_by)
         message.pending.requested_at.FromDatetime(pending.created_at)
+        message.pending.model_version = pending.model_version or 0
     return message
 
 
@@ -100,7 +119,7 @@ def _wanted(
         merged.segment_by[:] = pending.segment_by
     for path in paths:
         _copy(request.config, merged, path)
-    if "mode" in paths and "segment_by" not in paths and merged.mode == experiment_pb2.SEGMENTATION_MODE_DISABLED:
+    if "mode" in paths and "segment_by" not in paths and merged.mode != experiment_pb2.SEGMENTATION_MODE_MANUAL:
         merged.ClearField("segment_by")
     config = validate.segmentation_config(merged, fields, "config")
     fields.check()
@@ -126,4 +145,5 @@ def _detail(config: SegmentationConfig) -> dict[str, Any]:
         "segment_by": list(config.segment_by),
         "min_samples_per_segment": config.min_samples_per_segment,
         "max_segments": config.max_segments,
+        "max_clusters": config.max_clusters,
     }

@@ -17,7 +17,7 @@ from server.catalog import Catalog
 from server.clock import Clock
 from server.fields import Fields, check_slug
 from storage.postgres import audience, counts, experiments, segmentations, traffic
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, snapshot
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 _MOST_GROUPS, _GROUPS = 500, 50
@@ -39,7 +39,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self, request: pb.GetSegmentationConfigRequest, _context: _Context
     ) -> pb.GetSegmentationConfigResponse:
         """See the proto."""
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire() as connection, snapshot(connection):
             experiment = await _get(connection, request.experiment_id)
             pending = await segmentations.pending(connection, experiment.number)
         return pb.GetSegmentationConfigResponse(segmentation=segmentation_message(experiment, pending))

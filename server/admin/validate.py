@@ -13,6 +13,7 @@ from samplit.admin.v1 import experiment_pb2 as pb
 from allocator.errors import InvalidFieldError, NotBuiltError
 from allocator.experiment import (
     DEFAULT_BASELINE_SHARE,
+    DEFAULT_MAX_CLUSTERS,
     DEFAULT_MAX_SEGMENTS,
     DEFAULT_MIN_SAMPLES,
     ExperimentDraft,
@@ -27,6 +28,7 @@ from server.fields import LEAST_MATURITY, MOST_MATURITY, Fields
 _MOST_VARIANTS = 100
 _MOST_CONTENT = 16 * 1024
 _MOST_MIN_SAMPLES = 1_000_000
+_MOST_CLUSTERS = 20
 _MOST_SEGMENTS = 1_000
 _MOST_SHARE = 0.5
 _AUTO_ACTIVATION_THRESHOLD = 1_000
@@ -70,8 +72,6 @@ def segmentation_config(
     message: pb.SegmentationConfig, fields: Fields, path: str = "experiment.segmentation"
 ) -> SegmentationConfig:
     """The checked segmentation. Raises NotBuiltError for what this release cannot do."""
-    if message.mode == pb.SEGMENTATION_MODE_AUTO:
-        raise NotBuiltError(f"{path}.mode", f"AUTO {_LATER}; use DISABLED or MANUAL")
     if message.auto_activation:
         raise NotBuiltError(f"{path}.auto_activation", _LATER)
     if message.HasField("auto_activation_threshold") and (
@@ -87,17 +87,22 @@ def segmentation_config(
             check_dimensions(message.segment_by, f"{path}.segment_by")
         except InvalidFieldError as error:
             fields.violations.extend(error.violations)
-    elif message.mode not in (pb.SEGMENTATION_MODE_UNSPECIFIED, pb.SEGMENTATION_MODE_DISABLED):
-        fields.wrong(f"{path}.mode", "must be DISABLED or MANUAL")
+    elif message.mode not in pb.SegmentationMode.values():
+        fields.wrong(f"{path}.mode", "must be DISABLED, MANUAL or AUTO")
     elif message.segment_by:
         fields.wrong(f"{path}.segment_by", "goes with mode MANUAL")
+    elif message.mode == pb.SEGMENTATION_MODE_AUTO:
+        mode = SegmentationMode.AUTO
     least = message.min_samples_per_segment if message.HasField("min_samples_per_segment") else DEFAULT_MIN_SAMPLES
     if least > _MOST_MIN_SAMPLES:
         fields.wrong(f"{path}.min_samples_per_segment", f"must be at most {_MOST_MIN_SAMPLES}")
     most = message.max_segments if message.HasField("max_segments") else DEFAULT_MAX_SEGMENTS
     if not 1 <= most <= _MOST_SEGMENTS:
         fields.wrong(f"{path}.max_segments", f"must be 1 to {_MOST_SEGMENTS}")
-    return SegmentationConfig(mode, tuple(message.segment_by), least, most)
+    clusters = message.max_clusters if message.HasField("max_clusters") else DEFAULT_MAX_CLUSTERS
+    if not 2 <= clusters <= _MOST_CLUSTERS:
+        fields.wrong(f"{path}.max_clusters", f"must be 2 to {_MOST_CLUSTERS}")
+    return SegmentationConfig(mode, tuple(message.segment_by), least, most, clusters)
 
 
 def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Variant, ...]:

@@ -14,7 +14,7 @@ from allocator.decision import decide
 from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFieldError, StoreUnavailableError
 from allocator.experiment import Experiment, ExperimentState, OutagePolicy, Reason, Variant
 from allocator.hashing import assignment_id, user_key
-from allocator.segments import OTHER, OTHER_NUMBER, segment_key
+from allocator.segments import OTHER, OTHER_NUMBER
 from server import metrics
 from server.allocation.bots import BotCounter
 from server.allocation.outage import Postgres
@@ -133,7 +133,7 @@ class Allocate:
             raise NotLoadedError(partial(self._load_experiment, request.experiment_id))
         experiment = snapshot.experiment
         context = extract(request.channel, request.attributes, request.at, experiment.time_zone)
-        key = segment_key(experiment.segmentation.segment_by, context.dimensions)
+        key = snapshot.segment_key(context.dimensions)
         if request.force_variant_id:
             forced = experiment.variant(request.force_variant_id)
             if forced is None:
@@ -159,7 +159,7 @@ class Allocate:
             return self._existing(snapshot, Lookup(experiment.number, user, day, None), known)
         if experiment.state is ExperimentState.PAUSED:
             return Pending(snapshot, key, Lookup(experiment.number, user, day, None))
-        segment = snapshot.segments.known(key, experiment.segmentation.max_segments)
+        segment = OTHER_NUMBER if key == OTHER else snapshot.segments.known(key, experiment.segmentation.max_segments)
         if segment is None:
             pending = Pending(snapshot, key, Lookup(experiment.number, user, day, None))
             raise NotLoadedError(partial(self._register_segment, pending))

@@ -36,11 +36,20 @@ def variant_answer(variant: Variant) -> VariantAnswer:
     )
 
 
-def answer(variant: bytes, segment_key: str, reason: int, state: int, assignment_id: bytes, assigned_at: int) -> bytes:
+def answer(
+    variant: bytes,
+    segment_key: str,
+    cluster_name: str | None,
+    reason: int,
+    state: int,
+    assignment_id: bytes,
+    assigned_at: int,
+) -> bytes:
     """A serialised AllocateUserResponse; `assigned_at` in Unix seconds, without an assignment id left out."""
+    segment = _segment(segment_key, cluster_name)
     if not assignment_id:
-        return b"".join((variant, _segment(segment_key), _why(reason, state)))
-    return b"".join((_ID, assignment_id, variant, _segment(segment_key), _why(reason, state), _stamp(assigned_at)))
+        return b"".join((variant, segment, _why(reason, state)))
+    return b"".join((_ID, assignment_id, variant, segment, _why(reason, state), _stamp(assigned_at)))
 
 
 def ok_item(allocation: bytes) -> bytes:
@@ -50,8 +59,9 @@ def ok_item(allocation: bytes) -> bytes:
 
 
 @lru_cache(maxsize=4_096)
-def _segment(key: str) -> bytes:
-    return pb.AllocateUserResponse(segment_key=key, segment_display_name=display_name(key)).SerializeToString()
+def _segment(key: str, cluster_name: str | None) -> bytes:
+    name = display_name(key) if cluster_name is None else cluster_name
+    return pb.AllocateUserResponse(segment_key=key, segment_display_name=name).SerializeToString()
 
 
 @lru_cache

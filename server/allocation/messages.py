@@ -95,6 +95,7 @@ def _answer(allocation: Allocation, variant: bytes) -> bytes:
     return answer(
         variant,
         allocation.segment_key,
+        allocation.snapshot.experiment.cluster_names.get(allocation.segment_key),
         allocation.reason,
         allocation.state,
         allocation.assignment_id,

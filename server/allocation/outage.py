@@ -9,7 +9,7 @@ import structlog
 from server.coalescer import Coalescer
 from server.logs import Seldom
 from storage.encryption import Secrets
-from storage.postgres import assignments, experiments, posteriors
+from storage.postgres import assignments, clusters, experiments, posteriors
 from storage.records import Found, Lookup
 from storage.redis.publications import Published, open_posterior
 
@@ -42,6 +42,11 @@ class Postgres:
         if sealed is None:
             return Published(experiment, None)
         return Published(experiment, open_posterior(self._secrets, experiment_id, sealed.version, sealed.ciphertext))
+
+    async def model(self, experiment_number: int, version: int) -> bytes | None:
+        """An encrypted cluster model."""
+        async with asyncio.timeout(_TIMEOUT_SECONDS), self._pool.acquire() as connection:
+            return await clusters.sealed(connection, experiment_number, version)
 
     def _start(self, lookups: Sequence[Lookup], done: Callable[[Sequence[Found | None] | Exception], None]) -> None:
         task = asyncio.create_task(self._find(lookups, done))

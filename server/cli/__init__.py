@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from server.cli import experiments, operations, replay, results, segmentation
+from server.cli import clusters, experiments, operations, replay, results, segmentation
 from server.cli.errors import CommandError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ operations.register(app)
 app.add_typer(experiments.app, name="experiments")
 app.command("results")(results.show_results)
 app.add_typer(segmentation.app, name="segmentation")
+app.add_typer(clusters.app, name="clusters")
 app.command("segments")(segmentation.list_segments)
 app.command("audience")(segmentation.show_audience)
 app.command("replay")(replay.replay_log)

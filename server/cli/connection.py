@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 from pydantic import ValidationError
+from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
@@ -88,6 +89,13 @@ def segmentation_service(address: str | None, data_dir: Path | None) -> Iterator
     """Segments, on the control plane. Errors of calls inside leave as CommandError."""
     with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
         yield SegmentationServiceStub(channel)
+
+
+@contextmanager
+def clustering_service(address: str | None, data_dir: Path | None) -> Iterator[ClusteringServiceStub]:
+    """Clusters, on the control plane. Errors of calls inside leave as CommandError."""
+    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
+        yield ClusteringServiceStub(channel)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def create(
     segment_by: Annotated[
         list[str] | None, typer.Option(help="a dimension: source, device, attributes.plan, …; repeat for more")
     ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="segments that are found, once there are 1,000 users")] = False,
     min_samples: Annotated[int | None, typer.Option(min=0, help="users before a segment decides by itself")] = None,
     holdout_share: Annotated[float | None, typer.Option(min=0, max=0.5, help="users who always get control")] = None,
     baseline_share: Annotated[float | None, typer.Option(min=0, max=0.5, help="users served unsegmented")] = None,
@@ -67,6 +68,9 @@ def create(
 
     from server.cli.connection import experiment_service
 
+    if auto and segment_by:
+        raise CommandError("give --segment-by or --auto")
+    mode = "AUTO" if auto else "MANUAL" if segment_by else "DISABLED"
     experiment = experiment_pb2.Experiment(
         experiment_id=experiment_id,
         name=name,
@@ -76,7 +80,7 @@ def create(
         control_variant_id=control,
         primary_metric=metric,
         segmentation=experiment_pb2.SegmentationConfig(
-            mode=experiment_pb2.SEGMENTATION_MODE_MANUAL if segment_by else experiment_pb2.SEGMENTATION_MODE_DISABLED,
+            mode=experiment_pb2.SegmentationMode.Value(f"SEGMENTATION_MODE_{mode}"),
             segment_by=segment_by or [],
             min_samples_per_segment=min_samples,
         ),

@@ -36,6 +36,7 @@ def change(
     segment_by: Annotated[
         list[str] | None, typer.Option(help="a dimension: source, device, attributes.plan, …; repeat for more")
     ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="clusters that are found: samplit clusters")] = False,
     off: Annotated[bool, typer.Option("--off", help="no segments")] = False,
     min_samples: Annotated[int | None, typer.Option(min=0, help="users before a segment decides by itself")] = None,
     max_segments: Annotated[int | None, typer.Option(min=1, help="the rest share one")] = None,
@@ -53,22 +54,24 @@ def change(
 
     from server.cli.connection import segmentation_service
 
-    if off == bool(segment_by) and (off or (min_samples is None and max_segments is None)):
-        raise CommandError("give --segment-by or --off, or --min-samples or --max-segments")
+    modes = bool(segment_by) + auto + off
+    if modes > 1 or (modes == 0 and min_samples is None and max_segments is None):
+        raise CommandError("give one of --segment-by, --auto and --off, or --min-samples or --max-segments")
+    mode = "DISABLED" if off else "AUTO" if auto else "MANUAL"
     config = experiment_pb2.SegmentationConfig(
-        mode=experiment_pb2.SEGMENTATION_MODE_DISABLED if off else experiment_pb2.SEGMENTATION_MODE_MANUAL,
+        mode=experiment_pb2.SegmentationMode.Value(f"SEGMENTATION_MODE_{mode}"),
         segment_by=segment_by or [],
         min_samples_per_segment=min_samples,
         max_segments=max_segments,
     )
     mask = FieldMask()
-    if off or segment_by:
+    if modes:
         mask.paths.extend(["mode", "segment_by"])
     mask.paths.extend(name for name in ("min_samples_per_segment", "max_segments") if config.HasField(name))
     request = UpdateSegmentationConfigRequest(experiment_id=experiment_id, config=config, update_mask=mask)
     with segmentation_service(address, data_dir) as service:
         segmentation = service.UpdateSegmentationConfig(request).segmentation
-        while wait and segmentation.HasField("pending"):
+        while wait and segmentation.HasField("pending") and not _waits_for_a_model(segmentation):
             time.sleep(_POLL_SECONDS)
             asked = GetSegmentationConfigRequest(experiment_id=experiment_id)
             segmentation = service.GetSegmentationConfig(asked).segmentation
@@ -125,7 +128,18 @@ def show_audience(
 
 def _summary(experiment_id: str, segmentation: "Segmentation") -> str:
     if segmentation.HasField("pending"):
+        if _waits_for_a_model(segmentation):
+            return f"{experiment_id} waits for clusters: samplit clusters status {experiment_id}"
         return f"{experiment_id} is being prepared to be segmented anew"
+    if segmentation.config.model_version:
+        return f"{experiment_id} is segmented by clusters: samplit clusters show {experiment_id}"
     if not segmentation.config.segment_by:
         return f"{experiment_id} is not segmented"
     return f"{experiment_id} is segmented by {', '.join(segmentation.config.segment_by)}"
+
+
+def _waits_for_a_model(segmentation: "Segmentation") -> bool:
+    from samplit.admin.v1.experiment_pb2 import SEGMENTATION_MODE_AUTO
+
+    pending = segmentation.pending
+    return pending.mode == SEGMENTATION_MODE_AUTO and not pending.model_version

@@ -8,6 +8,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from samplit.admin.v1 import (
+    clustering_service_pb2,
+    clustering_service_pb2_grpc,
     experiment_service_pb2,
     experiment_service_pb2_grpc,
     segmentation_service_pb2,
@@ -17,10 +19,13 @@ from samplit.admin.v1 import (
 from allocator.context import load_tables
 from allocator.kernels import warm_up
 from server import metrics
+from server.admin.clustering import ClusteringCommands
+from server.admin.clustering_servicer import ClusteringServicer
 from server.admin.commands import ExperimentCommands
 from server.admin.segmentation import SegmentationCommands
 from server.admin.segmentation_servicer import SegmentationServicer
 from server.admin.servicer import ExperimentServicer
+from server.admin.trainings import Trainings
 from server.admin.writes import Writes
 from server.allocation.allocate import Allocate
 from server.allocation.bots import BotCounter
@@ -45,9 +50,12 @@ from storage.redis.link import create_links
 
 _POOL_SIZE = 8
 _LOOK_SECONDS = 0.25
-_EXPERIMENTS = experiment_service_pb2.DESCRIPTOR.services_by_name["ExperimentService"].full_name
-_SEGMENTATION = segmentation_service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-_SCOPES = {SERVICE: "allocate", _EXPERIMENTS: "admin", _SEGMENTATION: "admin"}
+_ADMIN = tuple(
+    service.full_name
+    for file in (experiment_service_pb2, segmentation_service_pb2, clustering_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+)
+_SCOPES = {SERVICE: "allocate", **dict.fromkeys(_ADMIN, "admin")}
 _OPTIONS = [
     ("grpc.so_reuseport", 1),
     # A queue of calls is cut where it is some 200 ms long: gRPC answers CANCELLED beyond, at a fifth of the cost of an
@@ -76,7 +84,7 @@ class Application:
         secrets = load_secrets(settings.secrets_directory)
         self._authenticator = Authenticator(redis)
         self._postgres = Postgres(pool, secrets)
-        self._catalog = Catalog(redis, secrets, self._authenticator, self._postgres.experiment, settings.poll_interval)
+        self._catalog = Catalog(redis, secrets, self._authenticator, self._postgres, settings.poll_interval)
         self._bots = BotCounter(redis)
         self._links = create_links(redis, settings.redis_timeout, settings.shards)
         self._returning = ReturningUsers()
@@ -101,11 +109,17 @@ class Application:
         experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
             ExperimentServicer(pool, commands, self._catalog, clock), self._admin
         )
+        self._trainings = Trainings(settings.stores[0], pool)
+        segmentation = SegmentationCommands(writes, self._trainings, clock)
         segmentation_service_pb2_grpc.add_SegmentationServiceServicer_to_server(
-            SegmentationServicer(pool, SegmentationCommands(writes, clock), self._catalog, clock), self._admin
+            SegmentationServicer(pool, segmentation, self._catalog, clock), self._admin
+        )
+        clustering = ClusteringCommands(writes, self._trainings, secrets, clock)
+        clustering_service_pb2_grpc.add_ClusteringServiceServicer_to_server(
+            ClusteringServicer(pool, clustering, secrets, clock), self._admin
         )
         self.port = self._listen(self._allocation, (SERVICE,), settings, settings.port)
-        self.admin_port = self._listen(self._admin, (_EXPERIMENTS, _SEGMENTATION), settings, settings.admin_port)
+        self.admin_port = self._listen(self._admin, _ADMIN, settings, settings.admin_port)
 
     @classmethod
     async def start(cls, settings: Settings, clock: Clock) -> Self:
@@ -157,6 +171,7 @@ class Application:
         await end(self._background)
         await self.flush()
         await self._redis.aclose()
+        await self._trainings.close()
         await close_pool(self._pool)
 
     def _is_connected(self) -> bool:

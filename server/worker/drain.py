@@ -14,6 +14,7 @@ from server.worker.refill import refill
 from server.worker.share import Share
 from storage.events import Event, encode_event
 from storage.postgres import drain
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import connect
 from storage.redis import streams
 from storage.redis.client import Client
@@ -36,10 +37,12 @@ class Drain:
         settings: Settings,
         *,
         share: Share,
+        labeller: Labeller,
         counted: Callable[[set[int]], None],
     ) -> None:
         """`share` is common to the worker's shards; `counted` is told which experiments' counts changed."""
         self._share = share
+        self._labeller = labeller
         self._dsn = dsn
         self._redis = redis
         self._shard = shard
@@ -93,7 +96,7 @@ class Drain:
 
     async def _store(self, connection: asyncpg.Connection, events: list[Event]) -> None:
         try:
-            self._counted(await drain.write(connection, events))
+            self._counted(await drain.write(connection, events, self._labeller))
             metrics.drained_events.inc(len(events))
         except _POISON as error:
             if len(events) == 1:

@@ -5,10 +5,15 @@ import asyncio
 import asyncpg
 import structlog
 
+from allocator.errors import ClusterModelUnreadableError
+from allocator.experiment import SegmentationMode
+from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER_NUMBER, cluster_key, cluster_segment
 from server.clock import Clock
 from server.publisher import advance_posterior, publish_segments
+from storage.cluster_models import open_model
 from storage.encryption import Secrets
-from storage.postgres import audit, experiments, segmentations
+from storage.postgres import audit, clusters, experiments, segmentations
+from storage.postgres.labels import Labeller
 from storage.postgres.posteriors import SealedPosterior
 from storage.postgres.segmentations import PendingSegmentation
 from storage.redis import publications
@@ -23,11 +28,12 @@ _CHUNK = 2_000  # rows, while which nothing is drained for the experiment
 class Resegmenter:
     """Works on what is pending, one experiment after the other, and goes on where a killed worker was."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, labeller: Labeller, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
         self._secrets = secrets
+        self._labeller = labeller
         self._clock = clock
 
     async def run(self) -> None:
@@ -47,6 +53,8 @@ class Resegmenter:
                     continue
                 try:
                     await self._move(connection, number, experiment_id)
+                except ClusterModelUnreadableError as error:
+                    await self._refuse(connection, number, experiment_id, error)
                 finally:
                     await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LEASES, number)
 
@@ -56,7 +64,7 @@ class Resegmenter:
             return
         if target.labelled_to is None:
             await self._choose(connection, target, experiment_id)
-        while await segmentations.label_chunk(connection, target, _CHUNK):
+        while await segmentations.label_chunk(connection, target, _CHUNK, self._labeller):
             pass
         await publish_segments(connection, self._redis, number)  # before any server may ask for a number
         posterior = await self._serve(connection, target, experiment_id)
@@ -73,12 +81,43 @@ class Resegmenter:
         experiment = await experiments.get(connection, experiment_id)
         if experiment is None:
             return
-        keys = await segmentations.largest_segments(connection, target, experiment.segmentation.max_segments)
+        numbers = await self._numbers(connection, target, experiment_id, experiment.segmentation.max_segments)
         async with connection.transaction():
             await experiments.get(connection, experiment_id, lock=True)
             current = await segmentations.pending(connection, target.experiment_number)
             if current == target:
-                await segmentations.choose(connection, target, keys)
+                await segmentations.choose(connection, target, numbers)
+
+    async def _numbers(
+        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str, most: int
+    ) -> dict[str, int]:
+        """What segments there will be, by key. Raises ClusterModelUnreadableError."""
+        match target.mode:
+            case SegmentationMode.DISABLED:
+                return {GLOBAL: GLOBAL_NUMBER}
+            case SegmentationMode.AUTO:
+                ciphertext = await clusters.sealed(connection, target.experiment_number, target.model_version or 0)
+                model = open_model(self._secrets, experiment_id, target.model_version or 0, ciphertext)
+                return {cluster_key(number): cluster_segment(number) for number in model.numbers}
+            case SegmentationMode.MANUAL:
+                keys = await segmentations.largest_segments(connection, target, most)
+                return {key: number for number, key in enumerate(keys, OTHER_NUMBER + 1)}
+
+    async def _refuse(
+        self,
+        connection: asyncpg.pool.PoolConnectionProxy,
+        number: int,
+        experiment_id: str,
+        error: ClusterModelUnreadableError,
+    ) -> None:
+        """Stay with what serves, and say why."""
+        async with connection.transaction():
+            await experiments.get(connection, experiment_id, lock=True)
+            target = await segmentations.pending(connection, number)
+            if target is not None and target.model_version is not None:
+                await clusters.refuse(connection, number, target.model_version, error.message)
+                await segmentations.abandon(connection, number)
+        log.error("cluster model refused", experiment=experiment_id, error=error.message)
 
     async def _serve(
         self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
@@ -93,6 +132,8 @@ class Resegmenter:
             detail = {
                 "from": list(before.segmentation.segment_by),
                 "to": list(target.segment_by),
+                "mode": target.mode.value,
+                "model_version": target.model_version,
                 "segmentation_version": target.version,
             }
             await audit.record(connection, before.number, "samplit", "segmentation.serves", detail, self._clock())

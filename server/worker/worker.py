@@ -7,18 +7,21 @@ from server.clock import Clock
 from server.settings import Settings
 from server.tasks import run_together
 from server.worker.admit import Admission
+from server.worker.cluster import ClusterTrainer
 from server.worker.drain import Drain
+from server.worker.jobs import Jobs
 from server.worker.mature import MaturityFinder
 from server.worker.publish import Publisher
 from server.worker.reconcile import Reconciler
 from server.worker.resegment import Resegmenter
 from server.worker.share import Share
 from storage.encryption import load_secrets
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import close_pool, create_pool
 from storage.redis.client import create_client
 from storage.redis.library import prepare
 
-_POOL_SIZE = 6
+_POOL_SIZE = 8
 
 
 async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> None:
@@ -37,8 +40,9 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         reconciler = Reconciler(pool, redis, clock, publisher.changed)
         await reconciler.once()
         share = Share(dsn, settings.shards)
+        labeller = Labeller(secrets)
         drains = [
-            Drain(dsn, redis, shard, settings, share=share, counted=publisher.changed)
+            Drain(dsn, redis, shard, settings, share=share, labeller=labeller, counted=publisher.changed)
             for shard in range(settings.shards)
         ]
         ready.set()
@@ -46,9 +50,10 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
             share.run(),
             publisher.run(),
             reconciler.run(),
-            Resegmenter(pool, redis, secrets, clock).run(),
+            Resegmenter(pool, redis, secrets, labeller, clock).run(),
             Admission(pool, redis, clock).run(),
             MaturityFinder(pool, clock, publisher.changed).run(),
+            Jobs(dsn, ClusterTrainer(pool, secrets, clock)).run(),
             *(drain.run() for drain in drains),
         )
     finally:

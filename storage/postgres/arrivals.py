@@ -12,8 +12,11 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import msgspec
 
+from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Group, Reason
+from allocator.segments import OTHER_NUMBER
 from storage.events import AssignmentEvent, VisitEvent
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import Connection, columns
 
 _INSERT_SEGMENTS = """
@@ -26,7 +29,7 @@ _CREATE_STAGE = """
         experiment_no integer, user_key bytea, variant_no smallint, segmentation_version integer, segment_no integer,
         reason allocation_reason, allocation_group allocation_group, posterior_version bigint, revision bigint,
         propensity float8, marginal_propensity float8, q_segment float8, q_global float8, context text,
-        assigned_at bigint, day date
+        assigned_at bigint, day date, labels text
     ) ON COMMIT DELETE ROWS
 """
 # Only what was inserted is counted: each row of the answer is all new users of a cell, or of a cohort in it.
@@ -43,7 +46,7 @@ _INSERT_ASSIGNMENTS = """
                 ELSE segment_of(experiment_no, serving.segmentation_version, context::jsonb, serving.segment_by)
             END) || CASE WHEN next.labelled_to IS NULL THEN '{}' ELSE jsonb_build_object(next.segmentation_version,
                 segment_of(experiment_no, next.segmentation_version, context::jsonb, next.segment_by))
-            END
+            END || labels::jsonb
         FROM staged_assignments s JOIN experiments e USING (experiment_no)
             JOIN experiment_segmentation_config serving USING (experiment_no)
             LEFT JOIN pending_segmentations next USING (experiment_no)
@@ -72,18 +75,30 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 async def assign(
-    connection: Connection, events: Sequence[AssignmentEvent], time_zones: Mapping[int, ZoneInfo]
+    connection: Connection,
+    events: Sequence[AssignmentEvent],
+    time_zones: Mapping[int, ZoneInfo],
+    models: Mapping[int, Mapping[int, int]],
+    labeller: Labeller,
 ) -> list[asyncpg.Record]:
-    """Store those of users who have no assignment, the first of each; answers the new ones as `credit` takes them."""
+    """Store those of users who have no assignment, the first of each; answers the new ones as `credit` takes them.
+
+    models: by experiment, the model of each segmentation that counts and has one.
+    """
     if not events:
         return []
     segments = sorted({(e.experiment, e.segmentation_version, e.segment, e.segment_key) for e in events})
     await connection.execute(_INSERT_SEGMENTS, *columns(segments, 4))
     await connection.execute(_CREATE_STAGE)
     first = {(e.experiment, e.user_key): e for e in reversed(events)}
+    labels = await _labels(connection, list(first.values()), models, labeller)
     with _storable():
         await connection.copy_records_to_table(
-            "staged_assignments", records=(_row(event, time_zones[event.experiment]) for event in first.values())
+            "staged_assignments",
+            records=(
+                (*_row(event, time_zones[event.experiment]), _encode_json(labels.get(user, {})).decode())
+                for user, event in first.items()
+            ),
         )
     return list(await connection.fetch(_INSERT_ASSIGNMENTS))
 
@@ -101,6 +116,28 @@ async def visit(connection: Connection, events: Sequence[VisitEvent]) -> Counter
     return visitors
 
 
+async def _labels(
+    connection: Connection,
+    events: Sequence[AssignmentEvent],
+    models: Mapping[int, Mapping[int, int]],
+    labeller: Labeller,
+) -> dict[tuple[int, bytes], dict[str, int]]:
+    """Segments by segmentation version, of users who were answered under another one; "other" where nobody can tell."""
+    labels: dict[tuple[int, bytes], dict[str, int]] = defaultdict(dict)
+    for number, versions in models.items():
+        for version, model in versions.items():
+            users = [e for e in events if e.experiment == number and e.segmentation_version != version]
+            if not users:
+                continue
+            try:
+                segments = await labeller.segments(connection, number, model, [e.context for e in users])
+            except ClusterModelUnreadableError:
+                segments = [OTHER_NUMBER] * len(users)
+            for event, segment in zip(users, segments, strict=True):
+                labels[number, event.user_key][str(version)] = segment
+    return labels
+
+
 @contextmanager
 def _storable() -> Iterator[None]:
     """What is too large for Python or for a column is the event's fault, as if PostgreSQL had refused it."""
@@ -111,7 +148,7 @@ def _storable() -> Iterator[None]:
 
 
 def _row(event: AssignmentEvent, time_zone: ZoneInfo) -> tuple[object, ...]:
-    """In the order of the stage's columns. A number without a name becomes NULL, which is refused."""
+    """In the order of the stage's columns but the last. A number without a name becomes NULL, which is refused."""
     return (
         event.experiment,
         event.user_key,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import asyncpg
 
 from allocator.experiment import Reason
-from storage.postgres.pool import Connection, columns
+from storage.postgres.pool import Connection, columns, snapshot
 from storage.records import EXISTING, RECORD, Found, Lookup
 
 _RECORD = """
@@ -34,7 +34,7 @@ async def packed_records(
     connection: asyncpg.Connection, shard: int, shards: int, *, chunk: int
 ) -> AsyncIterator[list[tuple[int, bytes, bytes]]]:
     """All records of a shard's users, packed, by experiment number and user key: in chunks of one snapshot."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    async with snapshot(connection):
         cursor = await connection.cursor(_ALL, shards, shard)
         while rows := await cursor.fetch(chunk):
             yield [(row["experiment_no"], row["user_key"], RECORD.pack(*_record(row))) for row in rows]

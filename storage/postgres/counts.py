@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from allocator.experiment import Experiment
 from allocator.exposure import Count
 from storage.postgres.pool import Connection, columns
 
@@ -85,6 +86,21 @@ async def daily_counts(connection: Connection, experiment_number: int, segmentat
         """,
         experiment_number,
         segmentation_version,
+    )
+    return [Count(*row) for row in rows]
+
+
+async def mature_days(connection: Connection, experiment: Experiment, now: datetime) -> list[Count]:
+    """Counts of the serving segmentation, a day each: of days whose users are all as old as the maturity."""
+    rows = await connection.fetch(
+        """
+        SELECT segment_no, variant_no, day, trials, successes FROM segment_counts JOIN experiments USING (experiment_no)
+        WHERE experiment_no = $1 AND segmentation_version = $2 AND (maturity_seconds = 0
+            OR day < (($3::timestamptz - make_interval(secs => maturity_seconds)) AT TIME ZONE time_zone)::date)
+        """,
+        experiment.number,
+        experiment.segmentation_version,
+        now,
     )
     return [Count(*row) for row in rows]
 

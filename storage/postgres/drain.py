@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent
 from storage.postgres.arrivals import assign, visit
 from storage.postgres.credit import Counting, credit
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import Connection, columns
 from storage.postgres.traffic import add_visitors
 
@@ -24,7 +25,12 @@ _READ_EXPERIMENTS = """
     SELECT experiment_no, posterior_version + 1 AS pending_version, time_zone, primary_metric,
         maturity_seconds > 0 AS has_cohorts,
         ARRAY(SELECT segmentation_version FROM counted_segmentations c WHERE c.experiment_no = e.experiment_no)
-            AS versions
+            AS versions,
+        (SELECT jsonb_object_agg(segmentation_version, model_version) FROM (
+            SELECT experiment_no, segmentation_version, model_version FROM experiment_segmentation_config
+            UNION ALL SELECT experiment_no, segmentation_version, model_version FROM pending_segmentations
+            WHERE labelled_to IS NOT NULL
+        ) m WHERE m.experiment_no = e.experiment_no AND model_version IS NOT NULL) AS models
     FROM experiments e WHERE experiment_no = ANY($1::int[])
 """
 _INSERT_CONVERSIONS = """
@@ -48,7 +54,7 @@ _CREDIT = """
 """
 
 
-async def write(connection: Connection, events: Sequence[Event]) -> set[int]:
+async def write(connection: Connection, events: Sequence[Event], labeller: Labeller) -> set[int]:
     """Store and count events in one transaction; answers the experiments whose counts changed.
 
     Raises:
@@ -62,7 +68,13 @@ async def write(connection: Connection, events: Sequence[Event]) -> set[int]:
         if unknown is not None:
             raise asyncpg.ForeignKeyViolationError(f"there is no experiment number {unknown}")
         zones = {number: ZoneInfo(row["time_zone"]) for number, row in experiments.items()}
-        trials = await assign(connection, [e for e in events if isinstance(e, AssignmentEvent)], zones)
+        models = {
+            number: {int(version): model for version, model in row["models"].items()}
+            for number, row in experiments.items()
+            if row["models"]
+        }
+        assignments = [event for event in events if isinstance(event, AssignmentEvent)]
+        trials = await assign(connection, assignments, zones, models, labeller)
         successes = await _convert(connection, [e for e in events if isinstance(e, ConversionEvent)], experiments)
         visitors = await visit(connection, [e for e in events if isinstance(e, VisitEvent)])
         for row in trials:

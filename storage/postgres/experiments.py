@@ -22,7 +22,9 @@ from storage.postgres.pool import Connection
 
 _COLUMNS = """
     SELECT e.*, c.segmentation_version, c.mode, c.segment_by, c.min_samples_per_segment,
-        c.max_segments,
+        c.max_segments, c.max_clusters, c.model_version,
+        (SELECT jsonb_object_agg('cluster:' || n.cluster_no, n.name) FROM clusters n
+         WHERE n.experiment_no = e.experiment_no) AS cluster_names,
         (SELECT jsonb_agg(jsonb_build_object('number', v.variant_no, 'variant_id', v.variant_id, 'name', v.name,
                                              'content', v.content, 'retired', v.retired_at IS NOT NULL,
                                              'added_later', coalesce(v.added_at > e.started_at, false))
@@ -86,14 +88,15 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
     await connection.execute(
         """
         INSERT INTO experiment_segmentation_config (experiment_no, mode, segment_by, min_samples_per_segment,
-            max_segments)
-        VALUES ($1, $2, $3, $4, $5)
+            max_segments, max_clusters)
+        VALUES ($1, $2, $3, $4, $5, $6)
         """,
         number,
         draft.segmentation.mode.value,
         draft.segmentation.segment_by,
         draft.segmentation.min_samples_per_segment,
         draft.segmentation.max_segments,
+        draft.segmentation.max_clusters,
     )
     await _write_variants(connection, number, draft.variants, now)
     return cast("Experiment", await get(connection, draft.experiment_id))
@@ -146,7 +149,7 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
     await connection.execute(
         """
         UPDATE experiment_segmentation_config SET mode = $2, segment_by = $3, min_samples_per_segment = $4,
-            max_segments = $5
+            max_segments = $5, max_clusters = $6, model_version = $7
         WHERE experiment_no = $1
         """,
         experiment.number,
@@ -154,11 +157,22 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
         experiment.segmentation.segment_by,
         experiment.segmentation.min_samples_per_segment,
         experiment.segmentation.max_segments,
+        experiment.segmentation.max_clusters,
+        experiment.segmentation.model_version,
     )
     if experiment.state is ExperimentState.DRAFT:
         await connection.execute("DELETE FROM element_variants WHERE experiment_no = $1", experiment.number)
     await _write_variants(connection, experiment.number, experiment.variants, now)
     return cast("Experiment", await get(connection, experiment.experiment_id))
+
+
+async def touch(connection: Connection, experiment_number: int, now: datetime) -> None:
+    """Move the revision, where something changed that is not a field. The caller holds the lock."""
+    await connection.execute(
+        "UPDATE experiments SET revision = revision + 1, updated_at = $2 WHERE experiment_no = $1",
+        experiment_number,
+        now,
+    )
 
 
 async def progress(connection: Connection) -> list[Progress]:
@@ -200,6 +214,8 @@ def _experiment(row: asyncpg.Record) -> Experiment:
             tuple(row["segment_by"]),
             row["min_samples_per_segment"],
             row["max_segments"],
+            row["max_clusters"],
+            row["model_version"],
         ),
         segmentation_version=row["segmentation_version"],
         holdout_share=row["holdout_share"],
@@ -215,4 +231,5 @@ def _experiment(row: asyncpg.Record) -> Experiment:
         started_at=row["started_at"],
         completed_at=row["completed_at"],
         winner_variant_id=by_number.get(row["winner_variant_no"], ""),
+        cluster_names=row["cluster_names"] or {},
     )

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from importlib.resources import as_file, files
 from typing import cast
 
@@ -11,6 +12,7 @@ import asyncpg
 from pogo_core.util import migrate as pogo
 
 from allocator.errors import StoreUnavailableError
+from storage.postgres import queue
 
 SCHEMA = "samplit"
 _CONNECT_SECONDS = 10
@@ -48,6 +50,14 @@ async def connect(dsn: str) -> asyncpg.Connection:
     return connection
 
 
+def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
+    """A transaction that reads everything as of one moment."""
+    transaction: AbstractAsyncContextManager[object] = connection.transaction(
+        isolation="repeatable_read", readonly=True
+    )
+    return transaction
+
+
 async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
     """A pool of at most `size` connections. Raises StoreUnavailableError."""
     try:
@@ -71,6 +81,7 @@ async def migrate(dsn: str) -> None:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         with as_file(files("storage.postgres") / "migrations") as folder:
             await pogo.apply(connection, folder, schema_name=SCHEMA, logger=_quiet)
+        await queue.install(connection)
     finally:
         await connection.close()
 

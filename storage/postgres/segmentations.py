@@ -4,13 +4,17 @@ From `choose` on, whoever counts new rows labels and counts them for both versio
 row; older rows are labelled in chunks. So when the last chunk is done, every row has its label, and is counted once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from allocator.experiment import SegmentationMode
-from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER_NUMBER
+from allocator.segments import OTHER_NUMBER
+from storage.postgres import experiments
 from storage.postgres.credit import Counting, credit
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import Connection
 
 _VERSION = """
@@ -19,8 +23,9 @@ _VERSION = """
     WHERE experiment_no = $1
 """
 _INSERT = """
-    INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at,
+        model_version)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 _LARGEST = """
     SELECT segment_key_of(context, $2) FROM assignments WHERE experiment_no = $1
@@ -31,17 +36,29 @@ _INSERT_SEGMENTS = """
     SELECT $1, $2, * FROM unnest($3::text[], $4::int[])
 """
 _CHUNK_END = "SELECT user_key FROM assignments WHERE experiment_no = $1 AND user_key > $2 ORDER BY 1 OFFSET $3 LIMIT 1"
-_LABEL = """
-    UPDATE assignments a SET cells = cells || jsonb_build_object($4::text, segment_of($1, $4::int, context, $5))
-    FROM experiments e
-    WHERE a.experiment_no = $1 AND e.experiment_no = $1 AND NOT cells ? $4::text
-        AND user_key > $2 AND ($3::bytea IS NULL OR user_key <= $3)
-    RETURNING a.experiment_no, cells, variant_no, day, assigned_at, converted_at,
-        is_success(assigned_at, converted_at, maturity_seconds) AS success
+_UNLABELLED = """
+    a.experiment_no = $1 AND NOT cells ? $2::text AND a.user_key > $3 AND ($4::bytea IS NULL OR a.user_key <= $4)
 """
+_LABELLED = """
+    a.experiment_no, cells, variant_no, day, assigned_at, converted_at,
+    is_success(assigned_at, converted_at, maturity_seconds) AS success
+"""
+_LABEL = f"""
+    UPDATE assignments a SET cells = cells || jsonb_build_object($2::text, segment_of($1, $2::int, context, $5))
+    FROM experiments e WHERE e.experiment_no = $1 AND {_UNLABELLED}
+    RETURNING {_LABELLED}
+"""  # noqa: S608
+_CONTEXTS = f"SELECT user_key, context FROM assignments a WHERE {_UNLABELLED} ORDER BY user_key"  # noqa: S608
+_LABEL_AS = f"""
+    UPDATE assignments a SET cells = cells || jsonb_build_object($2::text, l.segment_no)
+    FROM experiments e, unnest($3::bytea[], $4::int[]) AS l (user_key, segment_no)
+    WHERE a.experiment_no = $1 AND e.experiment_no = $1 AND a.user_key = l.user_key
+    RETURNING {_LABELLED}
+"""  # noqa: S608
 _SERVE = """
     UPDATE experiment_segmentation_config c
-    SET segmentation_version = p.segmentation_version, mode = p.mode, segment_by = p.segment_by
+    SET segmentation_version = p.segmentation_version, mode = p.mode, segment_by = p.segment_by,
+        model_version = p.model_version
     FROM pending_segmentations p WHERE p.experiment_no = $1 AND c.experiment_no = $1
 """
 _DELETE_COUNTS = "DELETE FROM segment_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
@@ -50,7 +67,10 @@ _DELETE_COHORTS = "DELETE FROM cohort_counts WHERE experiment_no = $1 AND segmen
 
 @dataclass(frozen=True)
 class PendingSegmentation:
-    """A segmentation that is being prepared. `labelled_to` is None until its segments are chosen."""
+    """A segmentation that is being prepared. `labelled_to` is None until its segments are chosen.
+
+    With AUTO and without a `model_version` it waits for a model.
+    """
 
     experiment_number: int
     version: int
@@ -59,6 +79,7 @@ class PendingSegmentation:
     actor: str
     created_at: datetime
     labelled_to: bytes | None
+    model_version: int | None
 
 
 async def pending(connection: Connection, experiment_number: int) -> PendingSegmentation | None:
@@ -71,10 +92,10 @@ async def pending(connection: Connection, experiment_number: int) -> PendingSegm
 
 
 async def waiting(connection: Connection) -> list[tuple[int, str]]:
-    """Numbers and ids of the experiments for which something is being prepared, oldest first."""
+    """Numbers and ids of the experiments for which something is to be prepared, oldest first."""
     rows = await connection.fetch(
-        "SELECT experiment_no, experiment_id FROM pending_segmentations JOIN experiments USING (experiment_no)"
-        " ORDER BY pending_segmentations.created_at"
+        "SELECT experiment_no, experiment_id FROM pending_segmentations p JOIN experiments USING (experiment_no)"
+        " WHERE mode::text <> 'AUTO' OR model_version IS NOT NULL ORDER BY p.created_at"
     )
     return [(row["experiment_no"], row["experiment_id"]) for row in rows]
 
@@ -86,11 +107,14 @@ async def prepare(
     segment_by: Sequence[str],
     actor: str,
     now: datetime,
+    model_version: int | None = None,
 ) -> int:
     """Begin a new version, in place of one that was being prepared. The caller holds the experiment FOR UPDATE."""
     version: int = await connection.fetchval(_VERSION, experiment_number)
     await abandon(connection, experiment_number)
-    await connection.execute(_INSERT, experiment_number, version, mode.value, list(segment_by), actor, now)
+    await connection.execute(
+        _INSERT, experiment_number, version, mode.value, list(segment_by), actor, now, model_version
+    )
     return version
 
 
@@ -110,11 +134,8 @@ async def largest_segments(connection: Connection, target: PendingSegmentation, 
     return [row[0] for row in rows]
 
 
-async def choose(connection: Connection, target: PendingSegmentation, segment_keys: Sequence[str]) -> None:
-    """Give segments their numbers, so that labelling can begin. The caller holds the experiment FOR UPDATE."""
-    numbers = {key: number for number, key in enumerate(segment_keys, OTHER_NUMBER + 1)}
-    if target.mode is SegmentationMode.DISABLED:
-        numbers = {GLOBAL: GLOBAL_NUMBER}
+async def choose(connection: Connection, target: PendingSegmentation, numbers: Mapping[str, int]) -> None:
+    """Give segment keys their numbers, so that labelling can begin. The caller holds the experiment FOR UPDATE."""
     place = target.experiment_number, target.version
     await connection.execute(_INSERT_SEGMENTS, *place, list(numbers), list(numbers.values()))
     await connection.execute(
@@ -123,8 +144,11 @@ async def choose(connection: Connection, target: PendingSegmentation, segment_ke
     )
 
 
-async def label_chunk(connection: Connection, target: PendingSegmentation, size: int) -> bool:
-    """Label and count about `size` rows of the log, in a transaction; answers whether there may be more."""
+async def label_chunk(connection: Connection, target: PendingSegmentation, size: int, labeller: Labeller) -> bool:
+    """Label and count about `size` rows of the log, in a transaction; answers whether there may be more.
+
+    Raises ClusterModelUnreadableError.
+    """
     async with connection.transaction():
         number = target.experiment_number
         # Not FOR SHARE: drains that credit the same users in another order would wait for this, and this for them.
@@ -135,9 +159,7 @@ async def label_chunk(connection: Connection, target: PendingSegmentation, size:
         if current is None or current.version != target.version or current.labelled_to is None:
             return False
         end = await connection.fetchval(_CHUNK_END, number, current.labelled_to, size)
-        rows = await connection.fetch(
-            _LABEL, number, current.labelled_to, end, str(target.version), list(target.segment_by)
-        )
+        rows = await _label(connection, current, end, labeller)
         counting = {number: Counting((target.version,), next_version)}
         await credit(connection, rows, [row for row in rows if row["success"]], counting)
         if end is not None:
@@ -147,14 +169,26 @@ async def label_chunk(connection: Connection, target: PendingSegmentation, size:
         return end is not None
 
 
+async def _label(
+    connection: Connection, target: PendingSegmentation, end: bytes | None, labeller: Labeller
+) -> list[asyncpg.Record]:
+    place = target.experiment_number, str(target.version)
+    chunk = *place, target.labelled_to, end
+    if target.model_version is None:
+        return list(await connection.fetch(_LABEL, *chunk, list(target.segment_by)))
+    users = await connection.fetch(_CONTEXTS, *chunk)
+    segments = await labeller.segments(
+        connection, target.experiment_number, target.model_version, [user["context"] for user in users]
+    )
+    return list(await connection.fetch(_LABEL_AS, *place, [user["user_key"] for user in users], segments))
+
+
 async def serve(connection: Connection, target: PendingSegmentation, now: datetime) -> None:
     """Let the version take over; the counts of others go. The caller holds the experiment FOR UPDATE."""
     number = target.experiment_number
     await connection.execute(_SERVE, number)
     await connection.execute("DELETE FROM pending_segmentations WHERE experiment_no = $1", number)
-    await connection.execute(
-        "UPDATE experiments SET revision = revision + 1, updated_at = $2 WHERE experiment_no = $1", number, now
-    )
+    await experiments.touch(connection, number, now)
     await connection.execute(_DELETE_COUNTS, number, 0, target.version - 1)
     await connection.execute(_DELETE_COHORTS, number, 0, target.version - 1)
 

@@ -69,6 +69,16 @@ async def publish_posterior(client: Client, experiment_id: str, version: int, ci
     await client.publish(keys.NOTICES, f"posterior {experiment_id}")
 
 
+async def publish_model(client: Client, experiment_id: str, version: int, ciphertext: bytes) -> None:
+    """Publish an encrypted cluster model; the configuration says which one serves."""
+    await client.hset(keys.experiment(experiment_id), f"model:{version}", ciphertext)
+
+
+async def load_model(client: Client, experiment_id: str, version: int) -> bytes | None:
+    """An encrypted cluster model, if it is published."""
+    return cast("bytes | None", await client.hget(keys.experiment(experiment_id), f"model:{version}"))
+
+
 async def published_versions(client: Client, experiment_ids: list[str]) -> list[Versions]:
     """How far each experiment is published."""
     async with client.pipeline(transaction=False) as pipe:
@@ -76,6 +86,12 @@ async def published_versions(client: Client, experiment_ids: list[str]) -> list[
             pipe.hmget(keys.experiment(experiment_id), "config:version", "posterior:version")
         rows = await pipe.execute()
     return [Versions(*(-1 if value is None else int(value) for value in row)) for row in rows]
+
+
+async def load_experiment(client: Client, experiment_id: str) -> Experiment | None:
+    """The published configuration, or None."""
+    config = await client.hget(keys.experiment(experiment_id), "config")
+    return None if config is None else _decode_config(config)
 
 
 async def load_published(client: Client, secrets: Secrets, experiment_id: str) -> Published | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 from redis.asyncio import Redis
-from samplit.admin.v1 import experiment_pb2
+from samplit.admin.v1 import clustering_service_pb2, experiment_pb2, segmentation_service_pb2
 from samplit.admin.v1 import experiment_service_pb2 as admin
 
 from server.endpoints import Endpoints
@@ -68,17 +68,44 @@ class Arena:
     async def start(self, experiment_id: str, *segment_by: str, **segmentation: Any) -> None:
         """Create and start an experiment of three variants."""
         mode = experiment_pb2.SEGMENTATION_MODE_MANUAL if segment_by else experiment_pb2.SEGMENTATION_MODE_DISABLED
+        segmentation = {"mode": mode} | segmentation
         message = experiment_pb2.Experiment(
             experiment_id=experiment_id,
             name=experiment_id,
             variants=[experiment_pb2.Variant(name=name) for name in ("Control", "A", "B")],
-            segmentation=experiment_pb2.SegmentationConfig(mode=mode, segment_by=segment_by, **segmentation),
+            segmentation=experiment_pb2.SegmentationConfig(segment_by=segment_by, **segmentation),
         )
         for variant in message.variants:
             variant.content["text"] = "Start now"
         call = {"metadata": self.client.metadata}
         await self.client.admin.CreateExperiment(admin.CreateExperimentRequest(experiment=message), **call)
         await self.client.admin.StartExperiment(admin.StartExperimentRequest(experiment_id=experiment_id), **call)
+
+    async def start_clustered(self, experiment_id: str) -> None:
+        """Create and start an experiment in mode AUTO, and train it on users with contexts."""
+        await self.start(experiment_id, mode=experiment_pb2.SEGMENTATION_MODE_AUTO, min_samples_per_segment=0)
+        async with self.ours.connected(4) as connections:
+            user = new_users(experiment_id, context=True)
+            checked(await closed_loop(connections, user, concurrency=32, most=2_000))
+        await self.drained()
+        await self.train(experiment_id)
+        asked = segmentation_service_pb2.GetSegmentationConfigRequest(experiment_id=experiment_id)
+        config = self.client.segmentation.GetSegmentationConfig
+        while not (await config(asked, metadata=self.client.metadata)).segmentation.config.model_version:
+            await asyncio.sleep(0.2)
+
+    async def train(self, experiment_id: str) -> clustering_service_pb2.ClusteringJob:
+        """Train clusters; the job once it succeeded."""
+        service, call = self.client.clustering, {"metadata": self.client.metadata}
+        request = clustering_service_pb2.TrainClusterModelRequest(experiment_id=experiment_id)
+        job = (await service.TrainClusterModel(request, **call)).job
+        asked = clustering_service_pb2.GetClusteringStatusRequest(experiment_id=experiment_id)
+        while not job.HasField("finished_at"):
+            await asyncio.sleep(0.1)
+            job = (await service.GetClusteringStatus(asked, **call)).job
+        if job.error:
+            raise AssertionError(f"not trained: {job.error}")
+        return job
 
     async def drained(self, shard_stream: str = "{s00}:events") -> None:
         """Wait until the worker has stored what the last round left."""

@@ -16,7 +16,9 @@ from typing import Any
 import grpc
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
 from server.endpoints import Endpoints, read_endpoints
@@ -111,6 +113,8 @@ class Client:
         self._channels = [grpc.aio.insecure_channel(address) for address in (endpoints.allocation, endpoints.admin)]
         self.allocation: Any = AllocationServiceStub(self._channels[0])
         self.admin: Any = ExperimentServiceStub(self._channels[1])
+        self.segmentation: Any = SegmentationServiceStub(self._channels[1])
+        self.clustering: Any = ClusteringServiceStub(self._channels[1])
         self.metadata = [("authorization", f"Bearer {key}")]
 
     async def close(self) -> None:

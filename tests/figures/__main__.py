@@ -16,6 +16,7 @@ _FIGURES = {
     "scenarios": "conversions lost by pooling rules over 1,000 simulated experiments a row (15 minutes)",
     "drift": "the share of users who get the best arm while the base rate falls, by how trials are weighed (1 minute)",
     "calibration": "coverage of nominal 90 % intervals over 1,000 simulated experiments a row (8 minutes)",
+    "evidence": "segmentations recommended, where they pay and where they do not, 1,000 experiments a row (2 minutes)",
     "user_agents": "classes of user agents, bots found, and the cost of a new one, on labelled collections (1 minute)",
     "referrers": "sources and media of known sites against public lists (1 minute)",
     "context": "what a context costs, and calls while unseen user agents flood in (2 minutes)",
@@ -27,6 +28,7 @@ _FIGURES = {
     "million": "a million users through AllocateUsers: speed, and memory of server and Valkey (3 minutes)",
     "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
+    "clustering": "a training among millions of assignments, calls beside it, the cost of clusters (15 minutes)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
 }
 

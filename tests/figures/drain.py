@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from allocator.experiment import ExperimentDraft, Group, Reason, SegmentationConfig, SegmentationMode, Variant
 from storage.embedded.directory import DataDirectory
 from storage.embedded.engines import EmbeddedEngines
+from storage.encryption import load_secrets
 from storage.events import AssignmentEvent
 from storage.postgres import drain, experiments
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import SCHEMA, connect, migrate
 from tests.benchmarks import bare_copy
 from tests.figures.row import Row
@@ -52,13 +54,14 @@ async def _measure(folder: Path) -> list[Row]:
     ours = await connect(dsn)
     bare = await asyncpg.connect(dsn, server_settings={"search_path": SCHEMA, "jit": "off"})
     await bare_copy.create_table(bare)
+    labeller = Labeller(load_secrets(folder / "secrets"))
     result = []
     generator = random.Random(_SEED)  # noqa: S311
     for maturity in (0, _DAY_SECONDS):
         for batch in _BATCHES:
             number = await _experiment(ours, f"{batch}-{maturity}", maturity)
             name = f"new assignments in batches of {batch:,}" + (", with a maturity" if maturity else "")
-            result.append(_row(name, await _rounds(ours, bare, number, batch, generator)))
+            result.append(_row(name, await _rounds(ours, bare, labeller, number, batch, generator)))
     await ours.close()
     await bare.close()
     await engines.stop()
@@ -81,7 +84,12 @@ async def _experiment(connection: asyncpg.Connection, name: str, maturity: int) 
 
 
 async def _rounds(
-    ours: asyncpg.Connection, bare: asyncpg.Connection, number: int, batch: int, generator: random.Random
+    ours: asyncpg.Connection,
+    bare: asyncpg.Connection,
+    labeller: Labeller,
+    number: int,
+    batch: int,
+    generator: random.Random,
 ) -> Array:
     """Seconds of each round: ours, bare. Batch by batch in turn, so that both tables grow alike."""
     seconds = np.zeros((1 + _ROUNDS, 2))
@@ -89,7 +97,7 @@ async def _rounds(
         begin = _FIRST_SECOND + nth * _BATCH_SECONDS
         events = [_event(generator, number, begin) for _ in range(batch)]
         this_round = seconds[nth * batch // _ROUND_ROWS]
-        this_round[0] += await _timed(drain.write(ours, events))
+        this_round[0] += await _timed(drain.write(ours, events, labeller))
         rows = await bare_copy.read(bare, number, [event.user_key for event in events])
         this_round[1] += await _timed(bare_copy.copy(bare, rows))
     return seconds[1:]  # the first warms up

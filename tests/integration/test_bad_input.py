@@ -22,7 +22,6 @@ from tests.service import Service, experiment
 from tests.status import read, refused
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-AUTO = experiment_pb2.SEGMENTATION_MODE_AUTO
 MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
 
 
@@ -156,7 +155,6 @@ async def test_contents(service: Service, value: object) -> None:
 @pytest.mark.parametrize(
     ("segmentation", "field"),
     [
-        ({"mode": AUTO}, "mode"),
         ({"auto_activation": True}, "auto_activation"),
         ({"auto_activation_threshold": 5}, "auto_activation_threshold"),
         ({"auto_clustering_enabled": True}, "auto_clustering_enabled"),

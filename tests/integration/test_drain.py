@@ -1,7 +1,7 @@
 """Events into Postgres: counted once whatever is delivered twice, and a bad one does not stop the rest."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +23,7 @@ from server.worker.worker import run_worker
 from storage.encryption import load_secrets
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent, encode_event
 from storage.postgres import drain, posteriors, recount, traffic
+from storage.postgres.labels import Labeller
 from storage.postgres.pool import connect
 from storage.redis import keys
 from storage.redis.publications import open_posterior
@@ -39,6 +40,7 @@ class Log:
     connection: asyncpg.Connection
     experiment: int
     now: int
+    labeller: Labeller
 
     def assigned(self, user: int, variant: int = 0, **fields: object) -> AssignmentEvent:
         event = AssignmentEvent(
@@ -76,6 +78,9 @@ class Log:
         rows = await self.connection.fetch("SELECT day - DATE '1970-01-01', visitors FROM experiment_traffic_stats")
         return {day - self.today: visitors for day, visitors in rows}
 
+    async def write(self, events: Sequence[Event]) -> set[int]:
+        return await drain.write(self.connection, events, self.labeller)
+
     async def counts(self) -> list[tuple[int, int, int]]:
         """(variant, trials, successes), which must be what the log says."""
         rows = await self.connection.fetch(
@@ -89,43 +94,43 @@ class Log:
 
 
 @pytest.fixture
-async def log(service: Service, dsn: str, clock: Clock) -> AsyncIterator[Log]:
+async def log(service: Service, dsn: str, clock: Clock, labeller: Labeller) -> AsyncIterator[Log]:
     await service.running()
     connection = await connect(dsn)
     number = await connection.fetchval("SELECT experiment_no FROM experiments")
-    yield Log(connection, number, int(clock.now.timestamp()))
+    yield Log(connection, number, int(clock.now.timestamp()), labeller)
     await connection.close()
 
 
 async def test_delivered_twice_counted_once(log: Log) -> None:
     events = [log.assigned(1), log.assigned(2, 1), log.assigned(1), log.converted(2), log.converted(2)]
     for _ in range(2):
-        await drain.write(log.connection, events)
+        await log.write(events)
     assert await log.counts() == [(0, 1, 0), (1, 1, 1)]
 
 
 async def test_a_user_converts_once_for_the_primary_metric(log: Log) -> None:
-    await drain.write(log.connection, [log.assigned(1)])
-    await drain.write(log.connection, [log.converted(1, "a", metric="click")])
+    await log.write([log.assigned(1)])
+    await log.write([log.converted(1, "a", metric="click")])
     assert await log.counts() == [(0, 1, 0)]
-    await drain.write(log.connection, [log.converted(1, "a"), log.converted(1, "b")])
-    await drain.write(log.connection, [log.converted(1, "c")])
+    await log.write([log.converted(1, "a"), log.converted(1, "b")])
+    await log.write([log.converted(1, "c")])
     assert await log.counts() == [(0, 1, 1)]
     assert await log.connection.fetchval("SELECT count(*) FROM conversions") == 4
 
 
 async def test_the_first_record_of_a_user_wins(log: Log) -> None:
-    await drain.write(log.connection, [log.assigned(1, 0)])
-    await drain.write(log.connection, [log.assigned(1, 2)])
+    await log.write([log.assigned(1, 0)])
+    await log.write([log.assigned(1, 2)])
     assert await log.counts() == [(0, 1, 0)]
 
 
 async def test_a_visitor_counts_once_a_day(log: Log) -> None:
     events = [log.visited(1, 0), log.assigned(1), log.assigned(2), log.visited(1, 2), log.visited(1, 1)]
     for changed in ({log.experiment}, set()):
-        assert await drain.write(log.connection, events) == changed
+        assert await log.write(events) == changed
         assert await log.visitors() == {0: 2, 1: 1, 2: 1}
-    await drain.write(log.connection, [log.visited(2, 2), log.visited(2, 2), log.visited(1, 1), log.visited(3, 2)])
+    await log.write([log.visited(2, 2), log.visited(2, 2), log.visited(1, 1), log.visited(3, 2)])
     assert await log.visitors() == {0: 2, 1: 1, 2: 2}
     await traffic.add_bot_requests(log.connection, {(log.experiment, date(1970, 1, 1)): 7})
     assert await log.visitors() == {0: 2, 1: 1, 2: 2, -log.today: 0}
@@ -135,7 +140,7 @@ async def test_a_visitor_counts_once_a_day(log: Log) -> None:
 async def test_a_day_is_the_experiments(log: Log) -> None:
     await log.connection.execute("UPDATE experiments SET time_zone = 'Pacific/Kiritimati'")
     evening = log.today * 86_400 + 43_200
-    await drain.write(log.connection, [log.assigned(1, assigned_at=evening), log.visited(1, 1), log.visited(1, 2)])
+    await log.write([log.assigned(1, assigned_at=evening), log.visited(1, 1), log.visited(1, 2)])
     assert await log.visitors() == {1: 1, 2: 1}
 
 
@@ -152,7 +157,7 @@ async def test_new_users_count_for_both_segmentations_and_their_cohorts(log: Log
         log.assigned(n, assigned_at=start + 50 * n, context={"source": source})
         for n, source in enumerate(["y", "y", "y", "z", 'other "€"'])
     ]
-    await drain.write(log.connection, events)
+    await log.write(events)
     assert await recount.differences(log.connection) == []
     counted = "SELECT segmentation_version, segment_no, sum(trials)::int FROM {} GROUP BY 1, 2 ORDER BY 1, 2"
     for table in ("segment_counts", "cohort_counts"):
@@ -194,9 +199,9 @@ async def test_what_has_no_time_is_refused_with_its_batch(log: Log) -> None:
 
 async def refused(log: Log, event: Event) -> None:
     with pytest.raises((asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
-        await drain.write(log.connection, [log.assigned(1), event])
+        await log.write([log.assigned(1), event])
     assert await log.counts() == []
-    await drain.write(log.connection, [])
+    await log.write([])
 
 
 async def test_a_bad_event_is_set_aside_and_the_rest_flows(
@@ -208,7 +213,9 @@ async def test_a_bad_event_is_set_aside_and_the_rest_flows(
     for events in ([good[0], poison[0], good[1]], [*poison[1:], good[2]]):
         await redis.xadd(STREAM, {str(n): encode_event(event) for n, event in enumerate(events)})
     await redis.xadd(STREAM, {"1": b"garbage", "2": encode_event(log.assigned(5))})
-    task = asyncio.create_task(Drain(dsn, redis, 0, settings, share=Share(dsn, 1), counted=counted.update).run())
+    task = asyncio.create_task(
+        Drain(dsn, redis, 0, settings, share=Share(dsn, 1), labeller=log.labeller, counted=counted.update).run()
+    )
     async with asyncio.timeout(10):
         while await redis.xlen(STREAM):
             await asyncio.sleep(0.02)
@@ -225,7 +232,15 @@ async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, 
     drained: list[str] = []
     workers = {
         name: asyncio.create_task(
-            Drain(dsn, redis, 0, settings, share=Share(dsn, 1), counted=lambda _, name=name: drained.append(name)).run()
+            Drain(
+                dsn,
+                redis,
+                0,
+                settings,
+                share=Share(dsn, 1),
+                labeller=log.labeller,
+                counted=lambda _, name=name: drained.append(name),
+            ).run()
         )
         for name in ("one", "two")
     }
@@ -282,13 +297,13 @@ async def test_the_tables_of_a_version_follow_from_the_log(
 
 
 async def test_counts_that_went_wrong_are_found_and_repaired(log: Log) -> None:
-    await drain.write(log.connection, [log.assigned(1), log.assigned(2, 1), log.converted(2)])
+    await log.write([log.assigned(1), log.assigned(2, 1), log.converted(2)])
     assert await recount.differences(log.connection) == []
     await log.connection.execute("UPDATE segment_counts SET trials = trials + 3 WHERE variant_no = 0")
     await log.connection.execute("DELETE FROM segment_counts WHERE variant_no = 1")
     found = await recount.differences(log.connection)
     assert [(each.variant, each.trials, each.successes) for each in found] == [(0, -3, 0), (1, 1, 1)]
-    await drain.write(log.connection, [log.assigned(3)])  # between the comparison and the repair
+    await log.write([log.assigned(3)])  # between the comparison and the repair
     await recount.repair(log.connection, found)
     assert await log.counts() == [(0, 2, 0), (1, 1, 1)]
     assert await recount.differences(log.connection) == []
@@ -315,13 +330,16 @@ async def test_redis_is_refilled_with_what_was_published(
     assert await redis.exists(keys.INDEX, keys.API_KEYS) == 2
 
 
-async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis) -> None:
+async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis, labeller: Labeller) -> None:
     """Two workers have half of the shards each; one has all once the other is gone."""
     settings = service.settings.model_copy(update={"shards": 4})
     shares, tasks = [], []
     for _ in range(2):
         share = Share(dsn, 4)
-        drains = [Drain(dsn, redis, shard, settings, share=share, counted=lambda _: None) for shard in range(4)]
+        drains = [
+            Drain(dsn, redis, shard, settings, share=share, labeller=labeller, counted=lambda _: None)
+            for shard in range(4)
+        ]
         shares.append(share)
         tasks.append(asyncio.create_task(run_together(share.run(), *(drain.run() for drain in drains))))
 

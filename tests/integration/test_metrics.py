@@ -15,6 +15,7 @@ from server.settings import Settings
 from server.worker.backlog import Backlog
 from server.worker.drain import Drain
 from server.worker.share import Share
+from storage.postgres.labels import Labeller
 from storage.redis import keys
 from tests.service import Service
 from tests.status import refused
@@ -116,7 +117,7 @@ async def test_the_worker_says_what_it_has_drained(service: Service, worker: Non
 
 
 async def test_only_who_drains_reports_the_backlog(
-    service: Service, dsn: str, redis: Redis, settings: Settings
+    service: Service, dsn: str, redis: Redis, settings: Settings, labeller: Labeller
 ) -> None:
     entries, lag = Watched("samplit_stream_entries", shard="0"), Watched("samplit_drain_lag_seconds", shard="0")
     await service.running()
@@ -134,6 +135,8 @@ async def test_only_who_drains_reports_the_backlog(
     backlog.leave()
     assert math.isnan(entries.now)
     assert math.isnan(lag.now)
-    drain = asyncio.create_task(Drain(dsn, redis, 0, settings, share=Share(dsn, 1), counted=lambda _: None).run())
+    drain = asyncio.create_task(
+        Drain(dsn, redis, 0, settings, share=Share(dsn, 1), labeller=labeller, counted=lambda _: None).run()
+    )
     await eventually(lambda: (entries.now, lag.now) == (0, 0))
     drain.cancel()

@@ -1,0 +1,140 @@
+"""Clusters of an experiment: training, moving to a model, and naming."""
+
+from samplit.admin.v1 import clustering_service_pb2 as pb
+
+from allocator.clusters import MIN_ASSIGNMENTS
+from allocator.errors import (
+    ClusterModelNotFoundError,
+    ClusterNameTakenError,
+    ClusterNotFoundError,
+    ExperimentStateError,
+    TooFewAssignmentsError,
+)
+from allocator.experiment import Experiment, ExperimentState, SegmentationMode
+from allocator.segments import cluster_key, parse_cluster_key
+from server.admin.clustering_messages import job_message, model_message
+from server.admin.trainings import Trainings
+from server.admin.writes import Changed, Writes, locked_experiment
+from server.authentication import caller
+from server.clock import Clock
+from server.fields import Fields
+from storage.cluster_models import open_model
+from storage.encryption import Secrets
+from storage.postgres import audit, clustering_jobs, clusters, experiments, segmentations
+from storage.postgres.pool import Connection
+
+_MOST_NAME = 40
+
+
+class ClusteringCommands:
+    """The writes of ClusteringService."""
+
+    def __init__(self, writes: Writes, trainings: Trainings, secrets: Secrets, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._writes = writes
+        self._trainings = trainings
+        self._secrets = secrets
+        self._clock = clock
+
+    async def train(self, connection: Connection, experiment_id: str) -> pb.TrainClusterModelResponse:
+        """Ask for a training. Raises ExperimentNotFoundError, TooFewAssignmentsError."""
+        async with connection.transaction():
+            experiment = await locked_experiment(connection, experiment_id, "")
+            count = await clustering_jobs.count_assignments(connection, experiment.number)
+            if count < MIN_ASSIGNMENTS:
+                raise TooFewAssignmentsError(
+                    f"experiment {experiment_id!r} has {count:,} assignments: {MIN_ASSIGNMENTS:,} are needed",
+                    experiment_id=experiment_id,
+                    assignments=str(count),
+                    needed=str(MIN_ASSIGNMENTS),
+                )
+            now = self._clock()
+            job, is_new = await clustering_jobs.request(connection, experiment.number, caller.get(), now)
+            if is_new:
+                detail = {"job_id": str(job.job_id)}
+                await audit.record(connection, experiment.number, caller.get(), "clusters.train", detail, now)
+        await self._trainings.tell(experiment_id)
+        return pb.TrainClusterModelResponse(job=job_message(job))
+
+    async def activate(self, request: pb.ActivateClusterModelRequest) -> pb.ActivateClusterModelResponse:
+        """Move to a model.
+
+        Raises ClusterModelNotFoundError, ClusterModelUnreadableError, ExperimentStateError, StaleEtagError.
+        """
+
+        async def change(connection: Connection) -> tuple[Changed, pb.ActivateClusterModelResponse]:
+            before = await locked_experiment(connection, request.experiment_id, request.etag)
+            model = await find_model(connection, before, request.model_version)
+            if before.state is ExperimentState.COMPLETED:
+                raise ExperimentStateError(
+                    f"experiment {before.experiment_id!r} is COMPLETED: everyone gets the winner",
+                    experiment_id=before.experiment_id,
+                    state=before.state.value,
+                )
+            ciphertext = await clusters.sealed(connection, before.number, model.version)
+            open_model(self._secrets, before.experiment_id, model.version, ciphertext)
+            version = await self._prepare(connection, before, model.version)
+            names = await clusters.names(connection, before.number)
+            after = await experiments.update(connection, before, self._clock())
+            message = pb.ActivateClusterModelResponse(model=model_message(model, names), segmentation_version=version)
+            return Changed(after), message
+
+        return await self._writes(request, change, pb.ActivateClusterModelResponse)
+
+    async def _prepare(self, connection: Connection, experiment: Experiment, model_version: int) -> int:
+        """The segmentation version that has the model; nothing is prepared if it serves or is prepared already."""
+        pending = await segmentations.pending(connection, experiment.number)
+        wanted = SegmentationMode.AUTO, model_version
+        if pending is not None and (pending.mode, pending.model_version) == wanted:
+            return pending.version
+        serving = experiment.segmentation
+        if (serving.mode, serving.model_version) == wanted:
+            await segmentations.abandon(connection, experiment.number)
+            return experiment.segmentation_version
+        actor, now = caller.get(), self._clock()
+        detail = {"model_version": model_version}
+        await audit.record(connection, experiment.number, actor, "clusters.activate", detail, now)
+        return await segmentations.prepare(
+            connection, experiment.number, SegmentationMode.AUTO, (), actor, now, model_version
+        )
+
+    async def rename(self, request: pb.RenameClusterRequest) -> pb.RenameClusterResponse:
+        """Name a cluster. Raises ClusterNotFoundError, ClusterNameTakenError, StaleEtagError."""
+        fields = Fields()
+        name = fields.text("name", request.name.strip(), most=_MOST_NAME)
+        fields.check()
+
+        async def change(connection: Connection) -> tuple[Changed, pb.RenameClusterResponse]:
+            before = await locked_experiment(connection, request.experiment_id, request.etag)
+            number = parse_cluster_key(request.segment_key)
+            known = await clusters.names(connection, before.number)
+            if number is None or number not in known:
+                raise ClusterNotFoundError(
+                    f"experiment {before.experiment_id!r} has no cluster {request.segment_key[:70]!r}",
+                    experiment_id=before.experiment_id,
+                )
+            if not await clusters.rename(connection, before.number, number, name or None):
+                raise ClusterNameTakenError(f"another cluster is called {name!r}", experiment_id=before.experiment_id)
+            now = self._clock()
+            named = (await clusters.names(connection, before.number))[number]
+            detail = {"cluster": number, "from": known[number].name, "to": named.name}
+            await audit.record(connection, before.number, caller.get(), "clusters.rename", detail, now)
+            after = await experiments.update(connection, before, now)
+            cluster = pb.Cluster(segment_key=cluster_key(number), name=named.name, renamed=named.is_given)
+            return Changed(after), pb.RenameClusterResponse(cluster=cluster)
+
+        return await self._writes(request, change, pb.RenameClusterResponse)
+
+
+async def find_model(connection: Connection, experiment: Experiment, version: int) -> clusters.StoredModel:
+    """A model of an experiment. Raises InvalidFieldError, ClusterModelNotFoundError."""
+    fields = Fields()
+    if version < 1:
+        fields.wrong("model_version", f"must be 1 or more, is {version}")
+    fields.check()
+    for model in await clusters.models(connection, experiment.number, version=version):
+        return model
+    raise ClusterModelNotFoundError(
+        f"experiment {experiment.experiment_id!r} has no cluster model {version}",
+        experiment_id=experiment.experiment_id,
+    )

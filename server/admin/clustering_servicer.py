@@ -1,0 +1,136 @@
+"""ClusteringService: converts and delegates."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import asyncpg
+import grpc
+import numpy as np
+from samplit.admin.v1 import clustering_service_pb2 as pb
+from samplit.admin.v1 import clustering_service_pb2_grpc as pb_grpc
+
+from allocator.clusters import Drift
+from allocator.errors import ClusterModelUnreadableError, ExperimentNotFoundError
+from allocator.evidence import SegmentationEvidence, segmentation_evidence
+from allocator.experiment import Experiment
+from server.admin import page_tokens
+from server.admin.clustering import ClusteringCommands
+from server.admin.clustering_messages import drift_message, evidence_message, job_message, model_message, summary
+from server.clock import Clock
+from server.fields import check_slug
+from storage.cluster_models import open_model
+from storage.encryption import Secrets
+from storage.postgres import clustering_jobs, clusters, counts, experiments, segmentations
+from storage.postgres.pool import Connection, snapshot
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
+_LATELY, _MOST_LATE = timedelta(days=1), 5_000
+
+
+class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
+    """Clusters."""
+
+    def __init__(self, pool: asyncpg.Pool, commands: ClusteringCommands, secrets: Secrets, clock: Clock) -> None:
+        """Reads from `pool`, writes through `commands`."""
+        self._pool = pool
+        self._commands = commands
+        self._secrets = secrets
+        self._clock = clock
+
+    async def TrainClusterModel(
+        self, request: pb.TrainClusterModelRequest, _context: _Context
+    ) -> pb.TrainClusterModelResponse:
+        """See the proto."""
+        async with self._pool.acquire() as connection:
+            return await self._commands.train(connection, request.experiment_id)
+
+    async def ActivateClusterModel(
+        self, request: pb.ActivateClusterModelRequest, _context: _Context
+    ) -> pb.ActivateClusterModelResponse:
+        """See the proto."""
+        return await self._commands.activate(request)
+
+    async def RenameCluster(self, request: pb.RenameClusterRequest, _context: _Context) -> pb.RenameClusterResponse:
+        """See the proto."""
+        return await self._commands.rename(request)
+
+    async def ListClusterModels(
+        self, request: pb.ListClusterModelsRequest, _context: _Context
+    ) -> pb.ListClusterModelsResponse:
+        """See the proto."""
+        size = page_tokens.page_size(request.page_size)
+        listing = f"models/{request.experiment_id}"
+        before = page_tokens.decode(request.page_token, listing)
+        async with self._pool.acquire() as connection:
+            experiment = await _get(connection, request.experiment_id)
+            found = await clusters.models(connection, experiment.number, before=before, limit=size + 1)
+            names = await clusters.names(connection, experiment.number)
+        more = page_tokens.encode(found[size - 1].version, listing) if len(found) > size else ""
+        return pb.ListClusterModelsResponse(
+            models=[model_message(model, names) for model in found[:size]], next_page_token=more
+        )
+
+    async def GetClusteringStatus(
+        self, request: pb.GetClusteringStatusRequest, _context: _Context
+    ) -> pb.GetClusteringStatusResponse:
+        """See the proto."""
+        response = pb.GetClusteringStatusResponse()
+        async with self._pool.acquire() as connection, snapshot(connection):
+            experiment = await _get(connection, request.experiment_id)
+            pending = await segmentations.pending(connection, experiment.number)
+            job = await clustering_jobs.latest(connection, experiment.number)
+            response.assignments = await clustering_jobs.count_assignments(connection, experiment.number)
+            model = evidence = None
+            version = experiment.segmentation.model_version
+            if version is not None:
+                (model,) = await clusters.models(connection, experiment.number, version=version)
+                try:
+                    await self._add_drift(connection, experiment, version, response)
+                except ClusterModelUnreadableError as error:
+                    model = replace(model, problem=error.message)
+                response.model.CopyFrom(model_message(model, await clusters.names(connection, experiment.number)))
+                evidence = await self._evidence(connection, experiment)
+                response.evidence.CopyFrom(evidence_message(evidence))
+        if job is not None:
+            response.job.CopyFrom(job_message(job))
+        wanted = experiment.segmentation.mode if pending is None else pending.mode
+        response.summary = summary(wanted, job, model, evidence, response.assignments)
+        return response
+
+    async def _add_drift(
+        self,
+        connection: Connection,
+        experiment: Experiment,
+        version: int,
+        response: pb.GetClusteringStatusResponse,
+    ) -> None:
+        """How users of late differ from those of the training. Raises ClusterModelUnreadableError."""
+        ciphertext = await clusters.sealed(connection, experiment.number, version)
+        model = open_model(self._secrets, experiment.experiment_id, version, ciphertext)
+        since = self._clock() - _LATELY
+        users = await clustering_jobs.recent_contexts(connection, experiment.number, since, _MOST_LATE)
+        if users:
+            drift: Drift = model.drift(users)
+            response.drift.CopyFrom(drift_message(drift, len(users)))
+
+    async def _evidence(self, connection: Connection, experiment: Experiment) -> SegmentationEvidence:
+        """By the mature days of the segmentation that serves."""
+        rows = await counts.mature_days(connection, experiment, self._clock())
+        arms = [variant.number for variant in experiment.variants if not variant.retired]
+        days = sorted({row.day for row in rows})
+        segments = sorted({row.segment for row in rows})
+        trials = np.zeros((len(days), len(segments), len(arms)), np.int64)
+        successes = np.zeros_like(trials)
+        for row in rows:
+            if row.variant in arms:
+                place = days.index(row.day), segments.index(row.segment), arms.index(row.variant)
+                trials[place], successes[place] = row.trials, row.successes
+        return segmentation_evidence(trials, successes, control=arms.index(experiment.control.number))
+
+
+async def _get(connection: Connection, experiment_id: str) -> Experiment:
+    experiment = await experiments.get(connection, check_slug("experiment_id", experiment_id))
+    if experiment is None:
+        raise ExperimentNotFoundError(experiment_id)
+    return experiment

@@ -1,0 +1,101 @@
+"""Trains a cluster model: contexts from Postgres, learned apart, stored with its names, and served in mode AUTO."""
+
+import uuid
+
+import asyncpg
+import structlog
+
+from allocator.clusters import MIN_ASSIGNMENTS, ClusterModel, Training
+from allocator.errors import ClusterModelUnreadableError
+from allocator.experiment import Experiment, SegmentationMode
+from server.clock import Clock
+from server.worker.trainer import TrainingFailedError, train_apart
+from storage.cluster_models import open_model
+from storage.encryption import Secrets
+from storage.postgres import audit, clustering_jobs, clusters, experiments, segmentations
+from storage.postgres.pool import Connection
+
+log = structlog.get_logger()
+MOST_CONTEXTS = 100_000
+_CHUNK = 5_000
+_ACTOR = "samplit"
+
+
+class ClusterTrainer:
+    """Works on one job."""
+
+    def __init__(self, pool: asyncpg.Pool, secrets: Secrets, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._secrets = secrets
+        self._clock = clock
+
+    async def __call__(self, job_id: uuid.UUID) -> None:
+        """Train; why it cannot be done is kept with the job. Does nothing if it is done."""
+        async with self._pool.acquire() as connection:
+            experiment_id = await clustering_jobs.begin(connection, job_id, self._clock())
+            experiment = await experiments.get(connection, experiment_id) if experiment_id else None
+            if experiment is None:
+                return
+            try:
+                training = await self._train(connection, job_id, experiment)
+                await self._store(connection, job_id, experiment, training)
+            except TrainingFailedError as error:
+                log.warning("clusters not trained", experiment=experiment_id, error=str(error))
+                await clustering_jobs.fail(connection, job_id, str(error), self._clock())
+
+    async def due(self) -> list[uuid.UUID]:
+        """Ask for what the age of models and traffic ask for; answers every job that is not done."""
+        async with self._pool.acquire() as connection:
+            for number in await clustering_jobs.due(connection, MIN_ASSIGNMENTS, self._clock()):
+                await clustering_jobs.request(connection, number, _ACTOR, self._clock())
+            return await clustering_jobs.under_way(connection)
+
+    async def _train(self, connection: Connection, job_id: uuid.UUID, experiment: Experiment) -> Training:
+        contexts: list[str] = []
+        async for chunk in clustering_jobs.contexts(connection, experiment.number, MOST_CONTEXTS, _CHUNK):
+            contexts += chunk
+
+        async def progress(stage: str, share: float) -> None:
+            await clustering_jobs.advance(connection, job_id, stage, share)
+
+        return await train_apart(
+            contexts,
+            max_clusters=experiment.segmentation.max_clusters,
+            previous=await self._previous(connection, experiment),
+            next_number=await clusters.next_number(connection, experiment.number),
+            progress=progress,
+        )
+
+    async def _previous(self, connection: Connection, experiment: Experiment) -> ClusterModel | None:
+        """The model that serves, else the newest that can be read: its clusters keep their names."""
+        newest = await clusters.models(connection, experiment.number, version=experiment.segmentation.model_version)
+        for stored in newest:
+            ciphertext = await clusters.sealed(connection, experiment.number, stored.version)
+            try:
+                return open_model(self._secrets, experiment.experiment_id, stored.version, ciphertext)
+            except ClusterModelUnreadableError as error:
+                await clusters.refuse(connection, experiment.number, stored.version, error.message)
+        return None
+
+    async def _store(
+        self, connection: Connection, job_id: uuid.UUID, experiment: Experiment, training: Training
+    ) -> None:
+        now = self._clock()
+        async with connection.transaction():
+            before = await experiments.get(connection, experiment.experiment_id, lock=True)
+            if before is None or not await clustering_jobs.is_under_way(connection, job_id):
+                return  # another worker, who took this one for dead, was quicker
+            place = experiment.number, experiment.experiment_id
+            count = await clustering_jobs.count_assignments(connection, experiment.number)
+            version = await clusters.insert(connection, self._secrets, place, training, count, now)
+            await clustering_jobs.succeed(connection, job_id, version, now)
+            detail = {"model_version": version, "clusters": len(training.sizes)}
+            await audit.record(connection, experiment.number, _ACTOR, "clusters.trained", detail, now)
+            pending = await segmentations.pending(connection, experiment.number)
+            wanted = before.segmentation.mode if pending is None else pending.mode
+            if wanted is SegmentationMode.AUTO:
+                actor = _ACTOR if pending is None else pending.actor
+                await segmentations.prepare(connection, experiment.number, wanted, (), actor, now, version)
+            await experiments.touch(connection, experiment.number, now)  # names are published with it
+        log.info("clusters trained", experiment=experiment.experiment_id, model=version, clusters=len(training.sizes))

@@ -1,0 +1,84 @@
+"""Jobs of the queue, which any worker takes: one that dies is followed by another within a minute.
+
+Once a minute one of the workers looks what is due.
+"""
+
+import asyncio
+import uuid
+from contextlib import suppress
+from datetime import timedelta
+
+import asyncpg
+import structlog
+from pgqueuer import Job, PgQueuer, RetryRequested
+from pgqueuer.models import Schedule
+
+from server.tasks import end
+from server.worker.cluster import ClusterTrainer
+from storage.postgres import queue
+from storage.postgres.pool import SCHEMA
+
+log = structlog.get_logger()
+_EVERY_MINUTE = "* * * * *"
+_RETRY_SECONDS = 1.0
+_DEAD_AFTER = timedelta(seconds=10)  # without a sign of life from who works on a job
+_AT_A_TIME = 2
+_STOP_SECONDS = 5.0
+
+
+class Jobs:
+    """One worker's part."""
+
+    def __init__(self, dsn: str, trainer: ClusterTrainer) -> None:
+        """`trainer` does the jobs that queue.TRAIN names."""
+        self._dsn = dsn
+        self._trainer = trainer
+        self._trainings: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled, through outages of Postgres."""
+        while True:
+            try:
+                async with await queue.create_pool(self._dsn, SCHEMA) as pool:
+                    await self._enqueue_due(pool)
+                    await self._work(self._queuer(pool))
+            except Exception as error:
+                log.warning("jobs interrupted", error=repr(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _queuer(self, pool: asyncpg.Pool) -> PgQueuer:
+        queuer = PgQueuer.from_asyncpg_pool(pool)
+
+        @queuer.entrypoint(queue.TRAIN)
+        async def train(job: Job) -> None:
+            training = asyncio.create_task(self._trainer(uuid.UUID((job.payload or b"").decode())))
+            self._trainings.add(training)
+            training.add_done_callback(self._trainings.discard)
+            await asyncio.wait({training})
+            if training.cancelled():
+                raise RetryRequested(timedelta(0), "this worker stops")
+            training.result()
+
+        @queuer.schedule("look_what_is_due", _EVERY_MINUTE)
+        async def look(_schedule: Schedule) -> None:
+            await self._enqueue_due(pool)
+
+        return queuer
+
+    async def _work(self, queuer: PgQueuer) -> None:
+        """Work until cancelled; then leave what is begun to others."""
+        work = asyncio.create_task(
+            queuer.run(batch_size=1, max_concurrent_tasks=_AT_A_TIME, heartbeat_timeout=_DEAD_AFTER)
+        )
+        try:
+            await asyncio.shield(work)
+        finally:
+            queuer.shutdown.set()
+            await end(*self._trainings)
+            with suppress(asyncio.CancelledError):  # of us, once more
+                await asyncio.wait({work}, timeout=_STOP_SECONDS)
+            await end(work)
+
+    async def _enqueue_due(self, pool: asyncpg.Pool) -> None:
+        for job_id in await self._trainer.due():
+            await queue.enqueue(pool, queue.TRAIN, str(job_id))

@@ -1,0 +1,190 @@
+"""Trainings of cluster models: asked for, under way, ended. At most one is under way for an experiment."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+import asyncpg
+
+from storage.postgres.pool import Connection, snapshot
+
+_JOB = "job_id, state, stage, progress, actor, requested_at, started_at, finished_at, error, model_version"
+_INSERT = f"""
+    INSERT INTO clustering_jobs (job_id, experiment_no, actor, requested_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (experiment_no) WHERE finished_at IS NULL DO NOTHING RETURNING {_JOB}
+"""  # noqa: S608
+_UNDER_WAY = f"SELECT {_JOB} FROM clustering_jobs WHERE experiment_no = $1 AND finished_at IS NULL"  # noqa: S608
+_LATEST = f"""
+    SELECT {_JOB} FROM clustering_jobs WHERE experiment_no = $1 ORDER BY requested_at DESC, job_id LIMIT 1
+"""  # noqa: S608
+_BEGIN = """
+    UPDATE clustering_jobs j SET state = 'RUNNING', started_at = $2, stage = 'reading', progress = 0
+    FROM experiments e WHERE job_id = $1 AND finished_at IS NULL AND e.experiment_no = j.experiment_no
+    RETURNING e.experiment_id
+"""
+# Users in random order, the same each time: their keys are keyed hashes, and the index has them sorted.
+_CONTEXTS = "SELECT context::text FROM assignments WHERE experiment_no = $1 ORDER BY user_key LIMIT $2"
+# Without a model, with one that is old, or whose users are half of all by now; not soon after one that failed.
+_DUE = """
+    WITH automatic AS (
+        SELECT experiment_no, coalesce(p.model_version, c.model_version) AS model_version, (
+            SELECT coalesce(sum(trials), 0) FROM segment_counts s
+            WHERE s.experiment_no = c.experiment_no AND s.segmentation_version = c.segmentation_version
+        ) AS assignments
+        FROM experiment_segmentation_config c JOIN experiments e USING (experiment_no)
+            LEFT JOIN pending_segmentations p USING (experiment_no)
+        WHERE e.state = 'RUNNING' AND coalesce(p.mode, c.mode)::text = 'AUTO'
+    )
+    SELECT experiment_no FROM automatic a LEFT JOIN clustering_models m USING (experiment_no, model_version)
+    WHERE a.assignments >= $1
+        AND (m.trained_at IS NULL OR m.trained_at < $2 OR a.assignments >= 2 * m.assignments)
+        AND NOT EXISTS (SELECT FROM clustering_jobs j WHERE j.experiment_no = a.experiment_no
+            AND (j.finished_at IS NULL OR j.state = 'FAILED' AND j.finished_at > $3))
+"""
+_OLD, _REST = timedelta(days=7), timedelta(hours=1)
+
+
+class JobState(Enum):
+    """How far a training is."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. `progress` is the share that is done; `error` says why it failed."""
+
+    job_id: uuid.UUID
+    state: JobState
+    stage: str
+    progress: float
+    actor: str
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str
+    model_version: int | None
+
+
+async def request(connection: Connection, experiment_number: int, actor: str, now: datetime) -> tuple[Job, bool]:
+    """A new job, or the one that is under way; and whether it is new."""
+    row = await connection.fetchrow(_INSERT, uuid.uuid4(), experiment_number, actor, now)
+    if row is not None:
+        return _job(row), True
+    row = await connection.fetchrow(_UNDER_WAY, experiment_number)
+    if row is None:  # it ended meanwhile
+        return await request(connection, experiment_number, actor, now)
+    return _job(row), False
+
+
+async def latest(connection: Connection, experiment_number: int) -> Job | None:
+    """The job that was asked for last."""
+    row = await connection.fetchrow(_LATEST, experiment_number)
+    return None if row is None else _job(row)
+
+
+async def waiting(connection: Connection, experiment_id: str) -> uuid.UUID | None:
+    """The job of an experiment that no worker has begun."""
+    job_id: uuid.UUID | None = await connection.fetchval(
+        "SELECT job_id FROM clustering_jobs JOIN experiments USING (experiment_no)"
+        " WHERE experiment_id = $1 AND clustering_jobs.state = 'QUEUED'",
+        experiment_id,
+    )
+    return job_id
+
+
+async def under_way(connection: Connection) -> list[uuid.UUID]:
+    """All jobs that are not done."""
+    rows = await connection.fetch("SELECT job_id FROM clustering_jobs WHERE finished_at IS NULL ORDER BY requested_at")
+    return [row[0] for row in rows]
+
+
+async def is_under_way(connection: Connection, job_id: uuid.UUID) -> bool:
+    """Whether a job is not done."""
+    return bool(
+        await connection.fetchval(
+            "SELECT true FROM clustering_jobs WHERE job_id = $1 AND finished_at IS NULL FOR UPDATE", job_id
+        )
+    )
+
+
+async def begin(connection: Connection, job_id: uuid.UUID, now: datetime) -> str | None:
+    """Start, or start again what a worker left; the experiment's id, or None where there is nothing to do."""
+    experiment_id: str | None = await connection.fetchval(_BEGIN, job_id, now)
+    return experiment_id
+
+
+async def advance(connection: Connection, job_id: uuid.UUID, stage: str, progress: float) -> None:
+    """Say how far it is."""
+    await connection.execute(
+        "UPDATE clustering_jobs SET stage = $2, progress = $3 WHERE job_id = $1", job_id, stage, progress
+    )
+
+
+async def succeed(connection: Connection, job_id: uuid.UUID, model_version: int, now: datetime) -> None:
+    """It made a model."""
+    await connection.execute(
+        "UPDATE clustering_jobs SET state = 'SUCCEEDED', progress = 1, stage = '', finished_at = $3, model_version = $2"
+        " WHERE job_id = $1",
+        job_id,
+        model_version,
+        now,
+    )
+
+
+async def fail(connection: Connection, job_id: uuid.UUID, error: str, now: datetime) -> None:
+    """It made none."""
+    await connection.execute(
+        "UPDATE clustering_jobs SET state = 'FAILED', finished_at = $3, error = $2 WHERE job_id = $1",
+        job_id,
+        error,
+        now,
+    )
+
+
+async def due(connection: Connection, least: int, now: datetime) -> list[int]:
+    """The experiments in mode AUTO that need a model, or a new one."""
+    return [row[0] for row in await connection.fetch(_DUE, least, now - _OLD, now - _REST)]
+
+
+async def count_assignments(connection: Connection, experiment_number: int) -> int:
+    """How many users an experiment has."""
+    count: int = await connection.fetchval(
+        """
+        SELECT coalesce(sum(trials), 0)::bigint FROM segment_counts JOIN experiment_segmentation_config
+            USING (experiment_no, segmentation_version) WHERE experiment_no = $1
+        """,
+        experiment_number,
+    )
+    return count
+
+
+async def contexts(connection: Connection, experiment_number: int, most: int, chunk: int) -> AsyncIterator[list[str]]:
+    """An even sample of at most so many users' contexts as JSON: the same in the same order each time."""
+    async with snapshot(connection):
+        cursor = await connection.cursor(_CONTEXTS, experiment_number, most)
+        while rows := await cursor.fetch(chunk):
+            yield [row[0] for row in rows]
+
+
+async def recent_contexts(
+    connection: Connection, experiment_number: int, since: datetime, most: int
+) -> list[dict[str, str]]:
+    """Contexts of users who came since then."""
+    rows = await connection.fetch(
+        "SELECT context FROM assignments WHERE experiment_no = $1 AND assigned_at >= $2 LIMIT $3",
+        experiment_number,
+        since,
+        most,
+    )
+    return [row[0] for row in rows]
+
+
+def _job(row: asyncpg.Record) -> Job:
+    job_id, state, *rest = row
+    return Job(job_id, JobState(state), *rest)
