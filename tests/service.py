@@ -74,7 +74,7 @@ class Service:
 
     async def learned(self, experiment_id: str, allocations: int, conversions: int = 0) -> Any:
         """Results once they show that many, published and served; fails after some seconds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 results = await self.call("GetExperimentResults", experiment_id=experiment_id)
                 counted = sum(v.allocations for v in results.totals), sum(v.conversions for v in results.totals)

@@ -54,7 +54,10 @@ class Jobs:
             training = asyncio.create_task(self._trainer(uuid.UUID((job.payload or b"").decode())))
             self._trainings.add(training)
             training.add_done_callback(self._trainings.discard)
-            await asyncio.wait({training})
+            try:
+                await asyncio.wait({training})
+            finally:
+                await end(training)
             if training.cancelled():
                 raise RetryRequested(timedelta(0), "this worker stops")
             training.result()
