@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator.clusters.encoder import Encoder
-from allocator.clusters.features import Feature, Number
+from allocator.clusters.features import Feature, Number, to_number
 from allocator.clusters.words import KINDS, LAST, ORDER, Trait, attribute_trait, scale_trait, traits
 from allocator.context import DIMENSIONS
 
@@ -60,7 +60,8 @@ def _traits(encoder: Encoder, values: Mapping[tuple[str, str], int]) -> Counter[
 def _said(feature: Feature, value: str) -> tuple[Trait, ...]:
     if feature.name in DIMENSIONS:
         return traits(feature.name, value)
-    if isinstance(feature, Number) and (feature.low, feature.high) != (0, 1):
+    number = to_number(value)
+    if isinstance(feature, Number) and number is not None and {feature.low, feature.high, number} != {0, 1}:
         return (scale_trait(feature.name, feature.block(value)[0] > feature.neutral[0]),)
     trait = attribute_trait(feature.name, value)
     return (trait,) if trait else ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,10 @@ def train(
     rows = nearest_centroids(centroids, points)
     sizes = np.bincount(rows, minlength=len(centroids))
     progress("naming", 0.9)
-    numbers, matched = _numbers(points, centroids, contexts, previous, next_number)
+    olds: list[int | None] = [None] * len(centroids)
+    if previous is not None:
+        olds = match_clusters(contexts, points, centroids, rows, previous)
+    numbers = _numbers(olds, previous, next_number)
     model = ClusterModel(
         encoder,
         centroids,
@@ -98,7 +102,8 @@ def train(
     )
     names = dict(zip(numbers, name_clusters(encoder, contexts, rows, len(numbers)), strict=True))
     progress("done", 1.0)
-    return Training(model, quality, tuple(sizes.tolist()), names, dict(zip(numbers, matched, strict=True)))
+    matched = {number: old is not None for number, old in zip(numbers, olds, strict=True)}
+    return Training(model, quality, tuple(sizes.tolist()), names, matched)
 
 
 def _by_size(points: Array, centroids: Array) -> Array:
@@ -108,29 +113,8 @@ def _by_size(points: Array, centroids: Array) -> Array:
     return np.ascontiguousarray(centroids[order])
 
 
-def _numbers(
-    points: Array, centroids: Array, contexts: Contexts, previous: ClusterModel | None, next_number: int
-) -> tuple[tuple[int, ...], list[bool]]:
-    """Numbers by cluster, and whether it is an old one."""
-    olds: list[int | None] = [None] * len(centroids)
-    if previous is not None:
-        olds = match_clusters(points, centroids, _before(previous, contexts))
-        next_number = max(next_number, max(previous.numbers) + 1)
-    numbers = []
-    for old in olds:
-        if previous is not None and old is not None:
-            numbers.append(previous.numbers[old])
-        else:
-            numbers.append(next_number)
-            next_number += 1
-    return tuple(numbers), [old is not None for old in olds]
-
-
-def _before(previous: ClusterModel, contexts: Contexts) -> list[NDArray[np.int64]]:
-    """The rows of each old cluster's present users: those within the radius, for the others are strangers to it."""
-    points = previous.encoder.matrix(contexts)
-    rows = nearest_centroids(previous.centroids, points)
-    if len(previous.numbers) == 1:
-        return [np.arange(len(points))]  # everyone, whoever they are
-    known = distances(previous.centroids, points, rows) <= previous.radius
-    return [np.flatnonzero(known & (rows == row)) for row in range(len(previous.numbers))]
+def _numbers(olds: Sequence[int | None], previous: ClusterModel | None, next_number: int) -> tuple[int, ...]:
+    """The numbers of clusters, old ones their own."""
+    given = previous.numbers if previous else ()
+    fresh = count(max(next_number, *(number + 1 for number in given), 1))
+    return tuple(next(fresh) if old is None else given[old] for old in olds)

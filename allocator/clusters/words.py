@@ -81,7 +81,7 @@ def traits(dimension: str, value: str) -> tuple[Trait, ...]:
     if dimension not in _FACETS or value in ("unknown", "push"):  # "App Users" says it
         return ()
     facet, liking = _FACETS[dimension]
-    word = value[:2].upper() if dimension in ("country", "language") else harmless(spelled(value))
+    word = harmless(value).upper() if dimension in ("country", "language") else harmless(spelled(value))
     return (Trait(facet, word, liking),) if word else ()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.clusters import Category, ClusterModel, Cycle, Encoder, Number, Ordinal, fit_encoder
-from allocator.clusters.match import match_clusters
+from allocator.clusters.match import assign
 from allocator.clusters.names import name_clusters
 from allocator.clusters.shuffle import blocks, shuffled
 from allocator.clusters.words import harmless
@@ -216,9 +216,10 @@ def test_what_is_no_model_is_refused(plain: object) -> None:
 
 
 def test_matching_takes_the_least_sum_within_the_bound() -> None:
-    points = np.array([[0.0], [1.0], [10.0], [11.0], [20.0], [21.0]])
-    before = [np.array([4, 5]), np.array([0, 1]), np.array([], np.int64)]
-    assert match_clusters(points, np.array([[0.5], [10.5], [19.0]]), before) == [1, None, 0]
+    """The first new cluster leaves the nearest old one to the second, which has no other; the third is too far off."""
+    apart = np.array([[0.1, 0.2, np.inf], [0.15, 0.5, np.inf], [0.5, 0.5, np.inf]])
+    assert assign(apart) == [1, 0, None]
+    assert assign(apart.T) == [1, 0, None]
 
 
 def names_of(audiences: list[Dimensions], users: int = 100) -> list[str]:
