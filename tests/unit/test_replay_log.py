@@ -63,7 +63,9 @@ def test_csv_is_read_with_its_byte_order_mark_and_gzipped_or_not(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "content", [b"not gzip", gzip.compress(b"arm,bought\n" * 100)[:-20], gzip.compress(b"\xff\xfe\xff")]
+    "content",
+    [b"not gzip", gzip.compress(b"arm,bought\n" * 100)[:-20], gzip.compress(b"\xff\xfe\xff")],
+    ids=["not gzip", "cut short", "not UTF-8"],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes):
     path = tmp_path / "log.csv.gz"
