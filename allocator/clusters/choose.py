@@ -1,9 +1,10 @@
 """How many clusters there are, which may be one: asked of the points alone, never of outcomes.
 
 Clusters exist where the points are tighter around K centroids than they are with their blocks of dimensions shuffled
-(the gap statistic of Tibshirani, Walther and Hastie, 2001, with permutations for the reference), and K is the one whose
-clusters are best separated (silhouette: Rousseeuw, 1987) among those that another half of the users finds again
-(prediction strength: Tibshirani and Walther, 2005). The bounds are those of simulations.
+(the gap statistic of Tibshirani, Walther and Hastie, 2001, with permutations for the reference). K is that of the best
+separated clusters (silhouette: Rousseeuw, 1987) among those that another half of the users finds again (prediction
+strength: Tibshirani and Walther, 2005), or fewer where that is as good. The bounds are those of simulations: the figure
+clusters-planted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ _ROWS = 3_000  # for gap and silhouette: more add time, not certainty
 _HALVED_ROWS = 10_000  # for prediction strength, which few rows make look smaller than it is
 MIN_GAP, MIN_GAP_ERRORS = 0.03, 3.0
 MIN_STRENGTH = 0.8
+_NEARLY = 0.95  # of the largest silhouette: as good as it, for fewer clusters
 _REFERENCES = 10
 _SPLITS = 5
 _REFERENCE_STARTS, _STARTS = 3, 10
@@ -72,16 +74,29 @@ def choose_clusters(
     gaps = spreads[1:].mean(0) - spreads[0]
     errors = spreads[1:].std(0, ddof=1) * np.sqrt(1 + 1 / _REFERENCES)
     gap, error = float(gaps.max()), float(errors[gaps.argmax()])
-    if gap >= MIN_GAP and gap > MIN_GAP_ERRORS * error:
-        labelings = [nearest_centroids(fit_centroids(some, k, seed, _STARTS)[0], some) for k in candidates]
-        silhouette_of = dict(zip(candidates, silhouettes(some, labelings), strict=True))
-        halved = points[_drawn(len(points), _HALVED_ROWS, generator)]
-        for tried, clusters in enumerate(sorted(candidates, key=silhouette_of.__getitem__, reverse=True)):
-            progress(0.5 + tried / len(candidates) / 2)
-            strength = prediction_strength(halved, clusters, seed)
+    if gap < MIN_GAP or gap <= MIN_GAP_ERRORS * error:
+        return 1, Quality(gap, error, 0.0, 1.0)
+    labelings = [nearest_centroids(fit_centroids(some, k, seed, _STARTS)[0], some) for k in candidates]
+    separated = dict(zip(candidates, silhouettes(some, labelings), strict=True))
+    halved = points[_drawn(len(points), _HALVED_ROWS, generator)]
+    clusters, strength = _clearest(separated, lambda k: prediction_strength(halved, k, seed), progress)
+    return clusters, Quality(gap, error, separated.get(clusters, 0.0), strength)
+
+
+def _clearest(
+    separated: Mapping[int, float], strength_of: Callable[[int], float], progress: Callable[[float], None]
+) -> tuple[int, float]:
+    """The fewest clusters that are found again and nearly the best separated of those, and their strength; or 1."""
+    found: dict[int, float] = {}
+    for tried, clusters in enumerate(sorted(separated, key=separated.__getitem__, reverse=True)):
+        progress(0.5 + tried / len(separated) / 2)
+        if found and separated[clusters] < _NEARLY * max(separated[k] for k in found):
+            break
+        if not found or clusters < min(found):
+            strength = strength_of(clusters)
             if strength >= MIN_STRENGTH:
-                return clusters, Quality(gap, error, silhouette_of[clusters], strength)
-    return 1, Quality(gap, error, 0.0, 1.0)
+                found[clusters] = strength
+    return min(found.items(), default=(1, 1.0))
 
 
 def prediction_strength(points: Array, clusters: int, seed: int) -> float:

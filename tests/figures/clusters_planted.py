@@ -13,7 +13,7 @@ from allocator.clusters import train
 from tests.audiences import AUDIENCES, CHANNELS, planted, structureless
 from tests.figures.row import Row
 
-_SEEDS = 20
+_SEEDS = range(100, 120)  # the rules were settled on others
 _USERS = 5_000
 _LEAST_RAND = 0.95
 _PLACES = "BR PT", "US EN", "DE DE", "IN HI"
@@ -63,7 +63,7 @@ def rows() -> list[Row]:
 
 def _population(channel: str | None, pool: ProcessPoolExecutor) -> Iterator[Row]:
     what = channel or "all channels"
-    trials = list(pool.map(partial(_planted, channel), range(_SEEDS)))
+    trials = list(pool.map(partial(_planted, channel), _SEEDS))
     rands = np.array([trial.rand for trial in trials])
     names = sorted({name for trial in trials for name in trial.names})
     yield _share(f"{what}: four audiences", [trial.clusters == AUDIENCES for trial in trials], "K = 4")
@@ -72,12 +72,12 @@ def _population(channel: str | None, pool: ProcessPoolExecutor) -> Iterator[Row]
         reference="1 is the same",
         ours=f"{rands.mean():.3f} on average",
         ratio=float(rands.min()),
-        spread=f"{rands.min():.3f} to {rands.max():.3f}, {_SEEDS} seeds",
+        spread=f"{rands.min():.3f} to {rands.max():.3f}, {len(_SEEDS)} seeds",
         goal=f"≥ {_LEAST_RAND} with each seed",
         holds=bool(rands.min() >= _LEAST_RAND),
     )
     yield _share(f"{what}: names", [trial.named == 1 for trial in trials], "all acceptable", ", ".join(names))
-    found = list(pool.map(partial(_structureless, channel), range(_SEEDS)))
+    found = list(pool.map(partial(_structureless, channel), _SEEDS))
     yield _share(f"{what}: no structure", [clusters == 1 for clusters in found], "K = 1")
 
 
