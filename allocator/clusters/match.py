@@ -46,7 +46,7 @@ def assign(apart: Array) -> list[int | None]:
     Args:
         apart: float64 (new clusters, old clusters).
     """
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped] # servers do without SciPy
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped] # slow to import, and servers never match
 
     matched: list[int | None] = [None] * len(apart)
     for new, old in zip(*linear_sum_assignment(np.minimum(apart, MAX_APART)), strict=True):

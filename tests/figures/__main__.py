@@ -28,8 +28,8 @@ _FIGURES = {
     "million": "a million users through AllocateUsers: speed, and memory of server and Valkey (3 minutes)",
     "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
-    "clusters-planted": "planted audiences found and named, and none where there are none, 20 seeds a row (10 minutes)",
-    "clusters-real": "clusters of two public data sets: how many, their names, and how stable they are (2 minutes)",
+    "clusters-planted": "planted audiences found and named, and none where there are none, 20 seeds a row (11 minutes)",
+    "clusters-real": "clusters of two public data sets: how many, their names, and how stable they are (5 minutes)",
     "clustering": "a training among millions of assignments, calls beside it, the cost of clusters (15 minutes)",
     "replay": "real and simulated experiments replayed through a running server, one of them killed (2 minutes)",
 }
