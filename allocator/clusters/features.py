@@ -15,14 +15,17 @@ _ASIDE = math.sqrt(0.75)  # with the middle of the scale: 1 away from both ends
 
 
 @dataclass(frozen=True, slots=True)
-class Category:
-    """A column for each frequent value (MISSING may be one), and one for all the rest, seen or not."""
-
+class _OfValues:
     name: str
     without: tuple[str, ...]
     weight: float
     values: tuple[str, ...]
     neutral: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Category(_OfValues):
+    """A column for each frequent value (MISSING may be one), and one for all the rest, seen or not."""
 
     @property
     def width(self) -> int:
@@ -36,14 +39,8 @@ class Category:
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
+class Cycle(_OfValues):
     """Values in the order in which they go round: a circle of `weight` across, and its centre for all others."""
-
-    name: str
-    without: tuple[str, ...]
-    weight: float
-    values: tuple[str, ...]
-    neutral: Block
 
     @property
     def width(self) -> int:
@@ -59,14 +56,8 @@ class Cycle:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordinal:
+class Ordinal(_OfValues):
     """Labels of bins from low to high, evenly spaced, and a second column for users who have none of them."""
-
-    name: str
-    without: tuple[str, ...]
-    weight: float
-    values: tuple[str, ...]
-    neutral: Block
 
     @property
     def width(self) -> int:

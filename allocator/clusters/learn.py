@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from allocator.clusters.features import MISSING, Category, Cycle, Feature, Number, Ordinal, to_number
-from allocator.context import DIMENSIONS
+from allocator.context import DAYS_OF_WEEK, DIMENSIONS
 from allocator.context.bins import COUNTS, DAYS, MINUTES, MONEY, SCORES, STAGES
 
 MAX_VALUES = 16  # of a category that have a column of their own
@@ -17,7 +17,7 @@ _MIN_NUMBERS = 0.95  # of the users who have the attribute
 _LIMITS = 5, 95  # percentiles
 _CYCLES = {
     "hour": tuple(str(hour) for hour in range(24)),
-    "day_of_week": ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+    "day_of_week": DAYS_OF_WEEK,
 }
 _BINS = {
     "engagement_score": SCORES,

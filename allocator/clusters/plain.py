@@ -55,13 +55,6 @@ def text(value: object) -> str:
     return value
 
 
-def flag(value: object) -> bool:
-    """True or False, or ValueError."""
-    if not isinstance(value, bool):
-        raise ValueError("expected true or false")
-    return value
-
-
 def whole(value: object) -> int:
     """An integer, or ValueError."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -79,7 +72,6 @@ def finite(value: object) -> float:
 _READERS: Mapping[Any, Callable[[object], Any]] = {
     str: text,
     float: finite,
-    bool: flag,
     tuple[str, ...]: lambda value: tuple(map(text, items(value))),
     tuple[float, ...]: lambda value: tuple(map(finite, items(value))),
 }

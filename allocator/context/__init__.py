@@ -3,12 +3,13 @@
 from allocator.context.canonical import UNKNOWN, canonical
 from allocator.context.dimensions import DIMENSIONS, MAX_ATTRIBUTES, is_attribute_name
 from allocator.context.email import Email
-from allocator.context.extract import Context, day_number, extract, load_tables
+from allocator.context.extract import DAYS_OF_WEEK, Context, day_number, extract, load_tables
 from allocator.context.funnel import Funnel
 from allocator.context.push import Push
 from allocator.context.web import Web
 
 __all__ = [
+    "DAYS_OF_WEEK",
     "DIMENSIONS",
     "MAX_ATTRIBUTES",
     "UNKNOWN",

@@ -15,7 +15,7 @@ from allocator.context.push import Push, push_dimensions
 from allocator.context.web import Web, web_dimensions
 from allocator.errors import InvalidFieldError, Violation
 
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+DAYS_OF_WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _QUARTER = 900  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 _zone = lru_cache(maxsize=1_024)(ZoneInfo)
@@ -81,7 +81,7 @@ def _quarter(quarter: int, time_zone: str) -> tuple[int, Mapping[str, str]]:
     day = local.weekday()
     return local.toordinal() - _EPOCH, {
         "hour": str(local.hour),
-        "day_of_week": _DAYS[day],
+        "day_of_week": DAYS_OF_WEEK[day],
         "is_weekend": "true" if day >= 5 else "false",
     }
 

@@ -1,5 +1,6 @@
 """Clusters of an experiment: training, moving to a model, and naming."""
 
+import asyncpg
 from samplit.admin.v1 import clustering_service_pb2 as pb
 
 from allocator.clusters import MIN_ASSIGNMENTS
@@ -18,7 +19,6 @@ from server.admin.writes import Changed, Writes, locked_experiment
 from server.authentication import caller
 from server.clock import Clock
 from server.fields import Fields
-from storage.cluster_models import open_model
 from storage.encryption import Secrets
 from storage.postgres import audit, clustering_jobs, clusters, experiments, segmentations
 from storage.postgres.pool import Connection
@@ -29,16 +29,19 @@ _MOST_NAME = 40
 class ClusteringCommands:
     """The writes of ClusteringService."""
 
-    def __init__(self, writes: Writes, trainings: Trainings, secrets: Secrets, clock: Clock) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, writes: Writes, trainings: Trainings, secrets: Secrets, clock: Clock
+    ) -> None:
         """Holds no state of its own."""
+        self._pool = pool
         self._writes = writes
         self._trainings = trainings
         self._secrets = secrets
         self._clock = clock
 
-    async def train(self, connection: Connection, experiment_id: str) -> pb.TrainClusterModelResponse:
+    async def train(self, experiment_id: str) -> pb.TrainClusterModelResponse:
         """Ask for a training. Raises ExperimentNotFoundError, TooFewAssignmentsError."""
-        async with connection.transaction():
+        async with self._pool.acquire() as connection, connection.transaction():
             experiment = await locked_experiment(connection, experiment_id, "")
             count = await clustering_jobs.count_assignments(connection, experiment.number)
             if count < MIN_ASSIGNMENTS:
@@ -71,11 +74,10 @@ class ClusteringCommands:
                     experiment_id=before.experiment_id,
                     state=before.state.value,
                 )
-            ciphertext = await clusters.sealed(connection, before.number, model.version)
-            open_model(self._secrets, before.experiment_id, model.version, ciphertext)
+            await clusters.load(connection, self._secrets, before.number, model.version)
             version = await self._prepare(connection, before, model.version)
             names = await clusters.names(connection, before.number)
-            after = await experiments.update(connection, before, self._clock())
+            after = await experiments.touch(connection, before, self._clock())
             message = pb.ActivateClusterModelResponse(model=model_message(model, names), segmentation_version=version)
             return Changed(after), message
 
@@ -119,7 +121,7 @@ class ClusteringCommands:
             named = (await clusters.names(connection, before.number))[number]
             detail = {"cluster": number, "from": known[number].name, "to": named.name}
             await audit.record(connection, before.number, caller.get(), "clusters.rename", detail, now)
-            after = await experiments.update(connection, before, now)
+            after = await experiments.touch(connection, before, now)
             cluster = pb.Cluster(segment_key=cluster_key(number), name=named.name, renamed=named.is_given)
             return Changed(after), pb.RenameClusterResponse(cluster=cluster)
 

@@ -11,17 +11,16 @@ from samplit.admin.v1 import clustering_service_pb2 as pb
 from samplit.admin.v1 import clustering_service_pb2_grpc as pb_grpc
 
 from allocator.clusters import Drift
-from allocator.errors import ClusterModelUnreadableError, ExperimentNotFoundError
+from allocator.errors import ClusterModelUnreadableError
 from allocator.evidence import SegmentationEvidence, segmentation_evidence
 from allocator.experiment import Experiment
 from server.admin import page_tokens
 from server.admin.clustering import ClusteringCommands
 from server.admin.clustering_messages import drift_message, evidence_message, job_message, model_message, summary
+from server.admin.reads import read_experiment
 from server.clock import Clock
-from server.fields import check_slug
-from storage.cluster_models import open_model
 from storage.encryption import Secrets
-from storage.postgres import clustering_jobs, clusters, counts, experiments, segmentations
+from storage.postgres import clustering_jobs, clusters, counts, segmentations
 from storage.postgres.pool import Connection, snapshot
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
@@ -42,8 +41,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         self, request: pb.TrainClusterModelRequest, _context: _Context
     ) -> pb.TrainClusterModelResponse:
         """See the proto."""
-        async with self._pool.acquire() as connection:
-            return await self._commands.train(connection, request.experiment_id)
+        return await self._commands.train(request.experiment_id)
 
     async def ActivateClusterModel(
         self, request: pb.ActivateClusterModelRequest, _context: _Context
@@ -63,7 +61,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         listing = f"models/{request.experiment_id}"
         before = page_tokens.decode(request.page_token, listing)
         async with self._pool.acquire() as connection:
-            experiment = await _get(connection, request.experiment_id)
+            experiment = await read_experiment(connection, request.experiment_id)
             found = await clusters.models(connection, experiment.number, before=before, limit=size + 1)
             names = await clusters.names(connection, experiment.number)
         more = page_tokens.encode(found[size - 1].version, listing) if len(found) > size else ""
@@ -77,7 +75,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         """See the proto."""
         response = pb.GetClusteringStatusResponse()
         async with self._pool.acquire() as connection, snapshot(connection):
-            experiment = await _get(connection, request.experiment_id)
+            experiment = await read_experiment(connection, request.experiment_id)
             pending = await segmentations.pending(connection, experiment.number)
             job = await clustering_jobs.latest(connection, experiment.number)
             response.assignments = await clustering_jobs.count_assignments(connection, experiment.number)
@@ -106,8 +104,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         response: pb.GetClusteringStatusResponse,
     ) -> None:
         """How users of late differ from those of the training. Raises ClusterModelUnreadableError."""
-        ciphertext = await clusters.sealed(connection, experiment.number, version)
-        model = open_model(self._secrets, experiment.experiment_id, version, ciphertext)
+        model = await clusters.load(connection, self._secrets, experiment.number, version)
         since = self._clock() - _LATELY
         users = await clustering_jobs.recent_contexts(connection, experiment.number, since, _MOST_LATE)
         if users:
@@ -127,10 +124,3 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
                 place = days.index(row.day), segments.index(row.segment), arms.index(row.variant)
                 trials[place], successes[place] = row.trials, row.successes
         return segmentation_evidence(trials, successes, control=arms.index(experiment.control.number))
-
-
-async def _get(connection: Connection, experiment_id: str) -> Experiment:
-    experiment = await experiments.get(connection, check_slug("experiment_id", experiment_id))
-    if experiment is None:
-        raise ExperimentNotFoundError(experiment_id)
-    return experiment

@@ -9,13 +9,13 @@ import asyncpg
 from samplit.admin.v1 import experiment_service_pb2 as pb
 
 from allocator import estimates
-from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment, Variant
 from allocator.posterior import PosteriorTables
 from allocator.segments import GLOBAL_NUMBER, display_name
 from server.admin.messages import timestamp
+from server.admin.reads import read_experiment
 from server.catalog import Catalog
-from storage.postgres import counts, experiments, posteriors, traffic
+from storage.postgres import counts, posteriors, traffic
 from storage.postgres.counts import SegmentCount
 from storage.postgres.estimates import SummedLog, summed_log
 from storage.postgres.pool import snapshot
@@ -26,13 +26,11 @@ async def experiment_results(
 ) -> pb.GetExperimentResultsResponse:
     """Counts as recorded so far, the posterior version that serves here, and estimates unless counts will do.
 
-    Raises ExperimentNotFoundError.
+    Raises InvalidFieldError, ExperimentNotFoundError.
     """
     full = request.view != pb.RESULTS_VIEW_COUNTS
     async with pool.acquire() as connection, snapshot(connection):
-        experiment = await experiments.get(connection, request.experiment_id)
-        if experiment is None:
-            raise ExperimentNotFoundError(request.experiment_id)
+        experiment = await read_experiment(connection, request.experiment_id)
         version, control = experiment.segmentation_version, experiment.control.number
         rows = await counts.segment_counts(connection, experiment.number, version, now)
         posterior = await posteriors.load(connection, experiment.number)

@@ -7,17 +7,17 @@ import grpc
 from samplit.admin.v1 import segmentation_service_pb2 as pb
 from samplit.admin.v1 import segmentation_service_pb2_grpc as pb_grpc
 
-from allocator.errors import ExperimentNotFoundError, InvalidFieldError
-from allocator.experiment import Experiment
+from allocator.errors import InvalidFieldError
 from allocator.segments import attribute_name, check_dimensions
 from server.admin import page_tokens
 from server.admin.audience import group_message, segment_messages
+from server.admin.reads import read_experiment
 from server.admin.segmentation import SegmentationCommands, segmentation_message
 from server.catalog import Catalog
 from server.clock import Clock
-from server.fields import Fields, check_slug
-from storage.postgres import audience, counts, experiments, segmentations, traffic
-from storage.postgres.pool import Connection, snapshot
+from server.fields import Fields
+from storage.postgres import audience, counts, segmentations, traffic
+from storage.postgres.pool import snapshot
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 _MOST_GROUPS, _GROUPS = 500, 50
@@ -40,7 +40,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     ) -> pb.GetSegmentationConfigResponse:
         """See the proto."""
         async with self._pool.acquire() as connection, snapshot(connection):
-            experiment = await _get(connection, request.experiment_id)
+            experiment = await read_experiment(connection, request.experiment_id)
             pending = await segmentations.pending(connection, experiment.number)
         return pb.GetSegmentationConfigResponse(segmentation=segmentation_message(experiment, pending))
 
@@ -61,7 +61,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         listing = f"segments/{request.experiment_id}/{request.order}/{request.filter}"
         start = page_tokens.decode(request.page_token, listing) or 0
         async with self._pool.acquire() as connection:
-            experiment = await _get(connection, request.experiment_id)
+            experiment = await read_experiment(connection, request.experiment_id)
             rows = await counts.segment_counts(
                 connection, experiment.number, experiment.segmentation_version, self._clock()
             )
@@ -83,7 +83,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         limit = min(request.limit or _GROUPS, _MOST_GROUPS)
         names = [attribute_name(dimension) for dimension in request.dimensions]
         async with self._pool.acquire() as connection:
-            experiment = await _get(connection, request.experiment_id)
+            experiment = await read_experiment(connection, request.experiment_id)
             groups = await audience.breakdown(connection, experiment.number, names, limit, self._clock())
             bots = await traffic.bot_requests(connection, experiment.number)
         response = pb.GetAudienceBreakdownResponse(bot_requests=bots)
@@ -93,10 +93,3 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             else:
                 response.rest.CopyFrom(group_message(group))
         return response
-
-
-async def _get(connection: Connection, experiment_id: str) -> Experiment:
-    experiment = await experiments.get(connection, check_slug("experiment_id", experiment_id))
-    if experiment is None:
-        raise ExperimentNotFoundError(experiment_id)
-    return experiment

@@ -8,16 +8,16 @@ from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import experiment_service_pb2 as pb
 from samplit.admin.v1 import experiment_service_pb2_grpc as pb_grpc
 
-from allocator.errors import ExperimentNotFoundError, InvalidFieldError
+from allocator.errors import InvalidFieldError
 from allocator.experiment import ExperimentState
 from server.admin import page_tokens
 from server.admin.commands import ExperimentCommands
 from server.admin.messages import experiment_message
+from server.admin.reads import read_experiment
 from server.admin.results import experiment_results
 from server.admin.validate import experiment_draft
 from server.catalog import Catalog
 from server.clock import Clock
-from server.fields import check_slug
 from storage.postgres import experiments
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
@@ -42,11 +42,8 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
 
     async def GetExperiment(self, request: pb.GetExperimentRequest, _context: _Context) -> pb.GetExperimentResponse:
         """See the proto."""
-        experiment_id = check_slug("experiment_id", request.experiment_id)
         async with self._pool.acquire() as connection:
-            experiment = await experiments.get(connection, experiment_id)
-        if experiment is None:
-            raise ExperimentNotFoundError(experiment_id)
+            experiment = await read_experiment(connection, request.experiment_id)
         return pb.GetExperimentResponse(experiment=experiment_message(experiment))
 
     async def ListExperiments(
@@ -93,7 +90,6 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
         self, request: pb.GetExperimentResultsRequest, _context: _Context
     ) -> pb.GetExperimentResultsResponse:
         """See the proto."""
-        check_slug("experiment_id", request.experiment_id)
         return await experiment_results(self._pool, self._catalog, request, self._clock())
 
 

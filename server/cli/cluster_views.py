@@ -12,7 +12,7 @@ from samplit.admin.v1.clustering_service_pb2 import (
     GetClusteringStatusResponse,
 )
 
-from server.cli.views import format_time
+from server.cli.views import fields_table, format_time
 
 
 def status_fields(answer: GetClusteringStatusResponse) -> Table:
@@ -34,7 +34,7 @@ def status_fields(answer: GetClusteringStatusResponse) -> Table:
         evidence = answer.evidence
         beaten = "every variant is" if evidence.every_variant_is_beaten else "not every variant is"
         fields["evidence"] = f"{evidence.e_value:,.3g} of {evidence.needed:,.0f} needed; {beaten} beaten somewhere"
-    return _fields(fields)
+    return fields_table(fields)
 
 
 def clusters_table(model: ClusterModel) -> Table:
@@ -74,12 +74,3 @@ def _job(job: ClusteringJob) -> str:
     if job.HasField("finished_at"):
         return f"{state}, {format_time(job.finished_at)}" + (f": {job.error}" if job.error else "")
     return f"{state} {job.stage} {job.progress:.0%}, asked for by {job.actor}, {format_time(job.requested_at)}"
-
-
-def _fields(fields: dict[str, str]) -> Table:
-    table = Table(box=None, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name, Text(value or "–"))
-    return table

@@ -13,7 +13,7 @@ from samplit.admin.v1.segmentation_service_pb2 import (
     Segmentation,
 )
 
-from server.cli.views import format_time
+from server.cli.views import fields_table, format_time
 
 _LEAST_WIDTH = 20
 
@@ -31,12 +31,7 @@ def segmentation_fields(segmentation: Segmentation) -> Table:
     if segmentation.HasField("pending"):
         fields["being prepared"] = ", ".join(pending.segment_by) or _mode(pending.mode)
         fields["since"] = format_time(pending.requested_at)
-    table = Table(box=None, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name, Text(value or "–"))
-    return table
+    return fields_table(fields)
 
 
 def segments_table(segments: Sequence[Segment]) -> Table:

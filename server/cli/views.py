@@ -1,6 +1,6 @@
 """Experiments as tables. Texts of users are never taken as markup."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 
 from google.protobuf import json_format
@@ -57,6 +57,11 @@ def experiment_fields(experiment: Experiment) -> Table:
         "completed": _time(experiment, "completed_at"),
         "etag": experiment.etag,
     }
+    return fields_table(fields)
+
+
+def fields_table(fields: Mapping[str, str]) -> Table:
+    """A row each. Texts of users are never taken as markup."""
     table = Table(box=None, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

@@ -114,7 +114,7 @@ class Application:
         segmentation_service_pb2_grpc.add_SegmentationServiceServicer_to_server(
             SegmentationServicer(pool, segmentation, self._catalog, clock), self._admin
         )
-        clustering = ClusteringCommands(writes, self._trainings, secrets, clock)
+        clustering = ClusteringCommands(pool, writes, self._trainings, secrets, clock)
         clustering_service_pb2_grpc.add_ClusteringServiceServicer_to_server(
             ClusteringServicer(pool, clustering, secrets, clock), self._admin
         )

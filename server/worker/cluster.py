@@ -10,7 +10,6 @@ from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, SegmentationMode
 from server.clock import Clock
 from server.worker.trainer import TrainingFailedError, train_apart
-from storage.cluster_models import open_model
 from storage.encryption import Secrets
 from storage.postgres import audit, clustering_jobs, clusters, experiments, segmentations
 from storage.postgres.pool import Connection
@@ -71,9 +70,8 @@ class ClusterTrainer:
         """The model that serves, else the newest that can be read: its clusters keep their names."""
         newest = await clusters.models(connection, experiment.number, version=experiment.segmentation.model_version)
         for stored in newest:
-            ciphertext = await clusters.sealed(connection, experiment.number, stored.version)
             try:
-                return open_model(self._secrets, experiment.experiment_id, stored.version, ciphertext)
+                return await clusters.load(connection, self._secrets, experiment.number, stored.version)
             except ClusterModelUnreadableError as error:
                 await clusters.refuse(connection, experiment.number, stored.version, error.message)
         return None
@@ -97,5 +95,5 @@ class ClusterTrainer:
             if wanted is SegmentationMode.AUTO:
                 actor = _ACTOR if pending is None else pending.actor
                 await segmentations.prepare(connection, experiment.number, wanted, (), actor, now, version)
-            await experiments.touch(connection, experiment.number, now)  # names are published with it
+            await experiments.move_revision(connection, experiment.number, now)  # names are published with it
         log.info("clusters trained", experiment=experiment.experiment_id, model=version, clusters=len(training.sizes))

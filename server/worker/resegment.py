@@ -10,7 +10,6 @@ from allocator.experiment import SegmentationMode
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER_NUMBER, cluster_key, cluster_segment
 from server.clock import Clock
 from server.publisher import advance_posterior, publish_segments
-from storage.cluster_models import open_model
 from storage.encryption import Secrets
 from storage.postgres import audit, clusters, experiments, segmentations
 from storage.postgres.labels import Labeller
@@ -81,7 +80,7 @@ class Resegmenter:
         experiment = await experiments.get(connection, experiment_id)
         if experiment is None:
             return
-        numbers = await self._numbers(connection, target, experiment_id, experiment.segmentation.max_segments)
+        numbers = await self._numbers(connection, target, experiment.segmentation.max_segments)
         async with connection.transaction():
             await experiments.get(connection, experiment_id, lock=True)
             current = await segmentations.pending(connection, target.experiment_number)
@@ -89,16 +88,16 @@ class Resegmenter:
                 await segmentations.choose(connection, target, numbers)
 
     async def _numbers(
-        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str, most: int
+        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, most: int
     ) -> dict[str, int]:
         """What segments there will be, by key. Raises ClusterModelUnreadableError."""
         match target.mode:
             case SegmentationMode.DISABLED:
                 return {GLOBAL: GLOBAL_NUMBER}
             case SegmentationMode.AUTO:
-                ciphertext = await clusters.sealed(connection, target.experiment_number, target.model_version or 0)
-                model = open_model(self._secrets, experiment_id, target.model_version or 0, ciphertext)
-                return {cluster_key(number): cluster_segment(number) for number in model.numbers}
+                number, version = target.experiment_number, target.model_version
+                model = await clusters.load(connection, self._secrets, number, version)
+                return {cluster_key(each): cluster_segment(each) for each in model.numbers}
             case SegmentationMode.MANUAL:
                 keys = await segmentations.largest_segments(connection, target, most)
                 return {key: number for number, key in enumerate(keys, OTHER_NUMBER + 1)}

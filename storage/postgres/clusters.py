@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import asyncpg
 
-from allocator.clusters import Training
-from storage.cluster_models import seal_model
+from allocator.clusters import ClusterModel, Training
+from storage.cluster_models import open_model, seal_model
 from storage.encryption import Secrets
 from storage.postgres.pool import Connection
 
@@ -66,6 +67,21 @@ async def sealed(connection: Connection, experiment_number: int, version: int) -
         version,
     )
     return ciphertext
+
+
+async def load(connection: Connection, secrets: Secrets, experiment_number: int, version: int | None) -> ClusterModel:
+    """A model. Raises ClusterModelUnreadableError, also where there is none."""
+    found = await connection.fetchrow(
+        """
+        SELECT experiment_id, ciphertext FROM experiments e
+            LEFT JOIN clustering_models m ON m.experiment_no = e.experiment_no AND m.model_version = $2
+        WHERE e.experiment_no = $1
+        """,
+        experiment_number,
+        version,
+    )
+    experiment_id, ciphertext = cast("asyncpg.Record", found)
+    return open_model(secrets, experiment_id, version or 0, ciphertext)
 
 
 async def insert(

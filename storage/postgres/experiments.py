@@ -166,8 +166,14 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
     return cast("Experiment", await get(connection, experiment.experiment_id))
 
 
-async def touch(connection: Connection, experiment_number: int, now: datetime) -> None:
-    """Move the revision, where something changed that is not a field. The caller holds the lock."""
+async def touch(connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
+    """Move the revision, where something changed that `update` does not store. The caller holds the lock."""
+    await move_revision(connection, experiment.number, now)
+    return cast("Experiment", await get(connection, experiment.experiment_id))
+
+
+async def move_revision(connection: Connection, experiment_number: int, now: datetime) -> None:
+    """The same, for whoever does not need the experiment."""
     await connection.execute(
         "UPDATE experiments SET revision = revision + 1, updated_at = $2 WHERE experiment_no = $1",
         experiment_number,

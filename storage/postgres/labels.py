@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from allocator.clusters import ClusterModel
 from allocator.segments import cluster_segment
-from storage.cluster_models import open_model
 from storage.encryption import Secrets
 from storage.postgres import clusters
 from storage.postgres.pool import Connection
@@ -31,15 +30,8 @@ class Labeller:
         place = experiment_number, model_version
         model = self._models.get(place)
         if model is None:
-            model = await self._open(connection, *place)
+            model = await clusters.load(connection, self._secrets, *place)
             if len(self._models) >= _MOST_MODELS:
                 self._models.clear()
             self._models[place] = model
         return [cluster_segment(int(number)) for number in model.label(contexts)]
-
-    async def _open(self, connection: Connection, experiment_number: int, model_version: int) -> ClusterModel:
-        experiment_id: str = await connection.fetchval(
-            "SELECT experiment_id FROM experiments WHERE experiment_no = $1", experiment_number
-        )
-        ciphertext = await clusters.sealed(connection, experiment_number, model_version)
-        return open_model(self._secrets, experiment_id, model_version, ciphertext)

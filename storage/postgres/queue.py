@@ -1,7 +1,9 @@
-"""The queue of jobs, which any worker takes: pgqueuer's tables in our schema."""
+"""The queue of jobs, which any worker takes: pgqueuer's tables in our schema.
+
+pgqueuer takes a quarter of a second to import, so that is done where it is used: most commands need none of it.
+"""
 
 import asyncpg
-from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, Queries
 
 TRAIN = "train_clusters"  # what is done with a job; its payload is the id of a clustering job
 _SIZE = 4  # pgqueuer listens on one
@@ -9,6 +11,8 @@ _SIZE = 4  # pgqueuer listens on one
 
 async def install(connection: asyncpg.Connection) -> None:
     """Make the queue's tables, or bring them up to date. The caller holds the migration lock."""
+    from pgqueuer import AsyncpgDriver, Queries
+
     queries = Queries(AsyncpgDriver(connection))
     if await queries.schema_is_installed():
         await queries.upgrade()
@@ -23,5 +27,7 @@ async def create_pool(dsn: str, schema: str) -> asyncpg.Pool:
 
 async def enqueue(pool: asyncpg.Pool, entrypoint: str, payload: str) -> None:
     """Add a job, unless it waits or is worked on."""
+    from pgqueuer import AsyncpgPoolDriver, Queries
+
     queries = Queries(AsyncpgPoolDriver(pool))
     await queries.enqueue(entrypoint, payload.encode(), dedupe_key=f"{entrypoint}/{payload}", on_conflict="skip")

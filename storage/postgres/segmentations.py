@@ -188,7 +188,7 @@ async def serve(connection: Connection, target: PendingSegmentation, now: dateti
     number = target.experiment_number
     await connection.execute(_SERVE, number)
     await connection.execute("DELETE FROM pending_segmentations WHERE experiment_no = $1", number)
-    await experiments.touch(connection, number, now)
+    await experiments.move_revision(connection, number, now)
     await connection.execute(_DELETE_COUNTS, number, 0, target.version - 1)
     await connection.execute(_DELETE_COHORTS, number, 0, target.version - 1)
 

@@ -18,6 +18,7 @@ from server.settings import Settings
 from storage.embedded.binaries import find_binaries
 from storage.redis import keys, library
 from storage.redis.client import create_client
+from tests.integration.test_outage import eventually
 from tests.service import Service
 
 SHARDS, SLOTS = 4, 16_384
@@ -73,12 +74,12 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         node.folder.mkdir()
         node.start()
     try:
-        await _eventually(lambda: _all_answer(cluster))
+        await eventually(lambda: _all_answer(cluster))
         bounds = [-(-number * SLOTS // 3) for number in range(4)]
         for node, (first, end) in zip(cluster.nodes, pairwise(bounds), strict=True):
             await cluster.ask(node, "CLUSTER", "ADDSLOTSRANGE", first, end - 1)
             await cluster.ask(node, "CLUSTER", "MEET", "127.0.0.1", cluster.nodes[0].port)
-        await _eventually(cluster.is_whole)
+        await eventually(cluster.is_whole)
         yield cluster
     finally:
         for node in cluster.nodes:
@@ -117,9 +118,9 @@ async def test_a_shard_moves_to_another_node(service: Service, worker: None, clu
     slot = int(str(await cluster.ask(source, "CLUSTER", "KEYSLOT", keys.epoch(0))))
     name = str(await cluster.ask(target, "CLUSTER", "MYID"))
     await cluster.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", name)
-    await _eventually(lambda: _owns(cluster, target, slot))
+    await eventually(lambda: _owns(cluster, target, slot))
     service.application._returning.clear()
-    await _eventually(lambda: _all_recorded(service))
+    await eventually(lambda: _all_recorded(service))
     after = {user: (await service.allocate("cta", user)).variant_id for user in before}
     assert after == before
     assert not await cluster.ask(source, "CLUSTER", "COUNTKEYSINSLOT", slot)
@@ -143,7 +144,7 @@ async def test_users_of_other_shards_do_not_notice_that_a_node_is_gone(
     service.application._returning.clear()
     assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before  # by PostgreSQL
     victim.start()
-    await _eventually(lambda: _all_recorded(service))
+    await eventually(lambda: _all_recorded(service))
     assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before
 
 
@@ -171,12 +172,6 @@ async def _all_answer(cluster: Cluster) -> bool:
         return all([await cluster.ask(node, "PING") for node in cluster.nodes])
     except OSError:
         return False
-
-
-async def _eventually(condition: object, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # type: ignore[operator]
-            await asyncio.sleep(0.05)
 
 
 def _free_port() -> int:
