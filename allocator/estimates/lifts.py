@@ -17,21 +17,39 @@ Ibragimov and Müller, JBES 2010). Periods should hence be many, twenty and more
 """
 
 import math
+from dataclasses import fields
 
 from allocator.estimates.estimate import Estimate, enough
 from allocator.estimates.log import LoggedAssignments, WeightSums
 
 
-def segmentation_lift(log: LoggedAssignments) -> Estimate | None:
+def segmentation_lift(log: LoggedAssignments, segment: int | None = None) -> Estimate | None:
     """How much more often users convert under the segmented policy than under the global one.
 
     The estimand: the mean over the users of the log of Σ_a (q_segment(a | x) − q_global(a))·θ_a(x), with the policies
     as they were when each user came. 0 for a user of a segment that was still served by the global table.
 
+    Args:
+        log: of the experiment.
+        segment: the index of one; its users alone are asked about.
+
     Returns:
         None where the policies never differed, or the data are too few: see `enough`.
     """
-    return _lift(log, log.segmentation)
+    return _lift(log, log.segmentation, slice(None) if segment is None else slice(segment, segment + 1))
+
+
+def segmentation_lift_by_period(log: LoggedAssignments) -> list[Estimate | None]:
+    """The same of each period's users alone, with a normal interval; None where the policies did not differ."""
+    users = log.users.sum(1)
+    sums = log.segmentation.residuals(log.base_model).sum((1, 2))
+    squares = log.segmentation.squared_residuals(log.base_model).sum((1, 2))
+    lifts: list[Estimate | None] = []
+    for count, total, square in zip(users, sums, squares, strict=True):
+        mean = float(total / count) if count else 0.0
+        variance = float(square / count) - mean**2 if count else 0.0
+        lifts.append(Estimate(mean, math.sqrt(variance / count)) if variance > 0 else None)
+    return lifts
 
 
 def adaptive_lift(log: LoggedAssignments) -> Estimate | None:
@@ -44,15 +62,17 @@ def adaptive_lift(log: LoggedAssignments) -> Estimate | None:
     Returns:
         None where the data are too few: see `enough`.
     """
-    return _lift(log, log.adaptive)
+    return _lift(log, log.adaptive, slice(None))
 
 
-def _lift(log: LoggedAssignments, sums: WeightSums) -> Estimate | None:
+def _lift(log: LoggedAssignments, all_sums: WeightSums, rows: slice) -> Estimate | None:
     """The mean of ψ, its standard error from the variance of ψ over users, and degrees from that over periods."""
+    sums = WeightSums(*(getattr(all_sums, field.name)[:, rows] for field in fields(WeightSums)))
     if not enough(sums):
         return None
-    users = float(log.users.sum())
-    mean = float(sums.residuals(log.base_model).sum()) / users
-    squares = sums.squared_residuals(log.base_model).sum((1, 2))  # of each period
+    users = float(log.users[:, rows].sum())
+    model = log.base_model[:, rows]
+    mean = float(sums.residuals(model).sum()) / users
+    squares = sums.squared_residuals(model).sum((1, 2))  # of each period
     variance = max(float(squares.sum()) / users - mean**2, 0.0) / users
     return Estimate(mean, math.sqrt(variance), degrees=float(squares.sum() ** 2 / (squares**2).sum()))

@@ -1,16 +1,14 @@
 """ClusteringService: converts and delegates."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
 import grpc
-import numpy as np
 from samplit.admin.v1 import clustering_service_pb2 as pb
 from samplit.admin.v1 import clustering_service_pb2_grpc as pb_grpc
 
-from allocator.clusters import Drift
+from allocator.adaptation import DimensionCounts
 from allocator.errors import ClusterModelUnreadableError
 from allocator.evidence import SegmentationEvidence, segmentation_evidence
 from allocator.experiment import Experiment
@@ -21,10 +19,10 @@ from server.admin.reads import read_experiment
 from server.clock import Clock
 from storage.encryption import Secrets
 from storage.postgres import clustering_jobs, clusters, counts, segmentations
+from storage.postgres.drift import recent_drift
 from storage.postgres.pool import Connection, snapshot
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
-_LATELY, _MOST_LATE = timedelta(days=1), 5_000
 
 
 class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
@@ -104,23 +102,13 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         response: pb.GetClusteringStatusResponse,
     ) -> None:
         """How users of late differ from those of the training. Raises ClusterModelUnreadableError."""
-        model = await clusters.load(connection, self._secrets, experiment.number, version)
-        since = self._clock() - _LATELY
-        users = await clustering_jobs.recent_contexts(connection, experiment.number, since, _MOST_LATE)
-        if users:
-            drift: Drift = model.drift(users)
-            response.drift.CopyFrom(drift_message(drift, len(users)))
+        found = await recent_drift(connection, self._secrets, experiment.number, version, self._clock())
+        if found is not None:
+            response.drift.CopyFrom(drift_message(*found))
 
     async def _evidence(self, connection: Connection, experiment: Experiment) -> SegmentationEvidence:
         """By the mature days of the segmentation that serves."""
         rows = await counts.mature_days(connection, experiment, self._clock())
         arms = [variant.number for variant in experiment.variants if not variant.retired]
-        days = sorted({row.day for row in rows})
-        segments = sorted({row.segment for row in rows})
-        trials = np.zeros((len(days), len(segments), len(arms)), np.int64)
-        successes = np.zeros_like(trials)
-        for row in rows:
-            if row.variant in arms:
-                place = days.index(row.day), segments.index(row.segment), arms.index(row.variant)
-                trials[place], successes[place] = row.trials, row.successes
-        return segmentation_evidence(trials, successes, control=arms.index(experiment.control.number))
+        counted = DimensionCounts.of_segments(rows, arms)
+        return segmentation_evidence(counted.trials, counted.successes)

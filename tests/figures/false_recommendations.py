@@ -7,15 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from allocator.evidence import (
-    Array,
-    Counts,
-    day_sums,
-    mixture_e_value,
-    relative_effects,
-    segmentation_evidence,
-    value_rates,
-)
+from allocator.adaptation import DimensionCounts, check_eligibility
+from allocator.evidence import Array, Counts, day_sums, mixture_e_value, relative_effects, value_rates
 from allocator.kernels import probability_best_rows
 from allocator.posterior import exploration_floor
 from tests.figures.row import Row
@@ -28,6 +21,7 @@ _ARMS, _CONTROL = 2, 0
 _RATE, _BETTER = 0.10, 1.2
 _SWING = 0.5  # of the base rates in opposite trends
 _VALUES = (2, 2, 3, 3, 4, 5, 6, 8)  # of the dimensions, with Zipf's shares
+_MIN_SAMPLES = 100
 _MOST_FALSE = 0.03
 _POWER = {1_000: 0.65, 2_000: 0.90, 5_000: 0.99}
 _NEVER = _DAYS + 1
@@ -130,14 +124,14 @@ def _simulate(world: _World, rng: np.random.Generator) -> _Found:
             sums = past + np.stack(day_sums(today[0], today[1], 1, _CONTROL))
             totals = history[:, :, :, : day + 1].sum((3, 5)).astype(np.float64)
             effects, precisions = relative_effects(sums[0], sums[1], value_rates(totals[0], totals[1]))
-            large = mixture_e_value(effects, precisions) >= _LOOKED_AT / 0.05
-            for run in np.flatnonzero(large.any(1) & (day_found == _NEVER)):
-                if any(_recommended(history[:, run, dimension, : day + 1]) for dimension in np.flatnonzero(large[run])):
-                    day_found[run] = day + 1
+            large = (mixture_e_value(effects, precisions) >= _LOOKED_AT / 0.05).any(1)
             tested_now = np.asarray(_test(effects, precisions).any(1))
             tested |= tested_now
-            alone |= large.any(1)
+            alone |= large
         past = sums
+        for run in np.flatnonzero(large & (day_found == _NEVER)):  # full days alone count, so the other looks are idle
+            if _recommended(history[:, run, :, : day + 1], world.visitors):
+                day_found[run] = day + 1
     return _Found(day_found, alone, tested, tested_now)
 
 
@@ -158,9 +152,19 @@ def _quarter(world: _World, day: int, drawn: Array, won: Array, rng: np.random.G
     return np.moveaxis(successes + failures, 3, 2), np.moveaxis(successes, 3, 2)
 
 
-def _recommended(counts: Counts) -> bool:
-    """counts: trials and successes, (2, days, values, arms)."""
-    return segmentation_evidence(counts[0], counts[1], control=_CONTROL, looked_at=_LOOKED_AT).is_enough
+def _recommended(counts: Counts, visitors: int) -> bool:
+    """Whether what has E as _LOOKED_AT dimensions need it fulfils every other condition too.
+
+    counts: trials and successes of a run, (2, dimensions, days, values, arms).
+    """
+    of_all = counts[:, 0].sum(2, keepdims=True)
+    names = [str(value) for value in range(counts.shape[3])]
+    known = [DimensionCounts("", ("",), of_all[0], of_all[1])]
+    for number, (trials, successes) in enumerate(zip(counts[0], counts[1], strict=True)):
+        has_users = trials.sum((0, 2)) > 0
+        values = tuple(name for name, kept in zip(names, has_users, strict=True) if kept)
+        known.append(DimensionCounts(f"d{number}", values, trials[:, has_users], successes[:, has_users]))
+    return check_eligibility((), visitors, visitors, known, _MIN_SAMPLES).is_eligible
 
 
 def _test(effects: Array, precisions: Array) -> NDArray[np.bool_]:

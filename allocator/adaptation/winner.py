@@ -1,0 +1,46 @@
+"""Whether one arm is better than all others, for everyone."""
+
+from itertools import combinations
+
+import numpy as np
+
+from allocator.evidence import Array, Counts, day_sums, relative_effects, value_rates
+
+_SPREADS = (0.05, 0.1, 0.2, 0.4)  # of relative effects
+_ERROR = 0.05
+_LARGEST_LOG = 690.0
+
+
+def winner_everywhere(trials: Counts, successes: Counts) -> tuple[int, float, float] | None:
+    """The arm that leads every other one, with its evidence; it may be asked for at any time.
+
+    Of two arms that are equally good the ratio of likelihoods of their relative difference ρ, N(0, τ²) against 0, is
+    a martingale from 1; so is its mean over values of τ, and P(ever E ≥ 1/α) ≤ α (Robbins, Statistical methods related
+    to the law of the iterated logarithm, 1970). Users are compared by day, as in `allocator.evidence`. K·(K − 1)/2
+    pairs at 5 % together need E ≥ K·(K − 1)/2/0.05 each.
+
+    Args:
+        trials, successes: int (days, 1, arms), of matured users.
+
+    Returns:
+        The arm, the least E over the others, and what that must reach; None where no arm leads every other.
+    """
+    n, y = trials.astype(np.float64), successes.astype(np.float64)
+    arms = n.shape[2]
+    rates = value_rates(n.sum((0, 2)), y.sum((0, 2)))
+    leads, values = np.zeros((2, arms, arms))
+    for arm, other in combinations(range(arms), 2):
+        effects, precisions = relative_effects(*day_sums(n, y, arm, other), rates)
+        leads[arm, other], leads[other, arm] = effects[0], -effects[0]
+        values[arm, other] = values[other, arm] = _e_value(effects[0], precisions[0])
+    for arm in range(arms):
+        others = np.arange(arms) != arm
+        if arms > 1 and (leads[arm, others] > 0).all():
+            return arm, float(values[arm, others].min()), arms * (arms - 1) / 2 / _ERROR
+    return None
+
+
+def _e_value(effect: float, precision: float) -> float:
+    growth = 1 + precision * np.array(_SPREADS) ** 2
+    logs: Array = (precision * effect**2 * (1 - 1 / growth) - np.log(growth)) / 2
+    return float(np.exp(np.minimum(logs, _LARGEST_LOG)).mean())
