@@ -44,17 +44,6 @@ class InvalidFieldError(SamplitError):
         return cls([Violation(field, description)])
 
 
-class NotBuiltError(SamplitError):
-    """The field is part of the API, but this release cannot do what it asks."""
-
-    reason = "NOT_BUILT"
-
-    def __init__(self, field: str, description: str) -> None:
-        """`field` is a path as in Violation."""
-        super().__init__(f"{field}: {description}")
-        self.violations = (Violation(field, description),)
-
-
 class KeyMissingError(SamplitError):
     """No API key came with the call."""
 
@@ -111,6 +100,12 @@ class RequestIdReusedError(SamplitError):
     reason = "REQUEST_ID_REUSED"
 
 
+class AssignmentNotFoundError(SamplitError):
+    """No assignment of this user is stored."""
+
+    reason = "ASSIGNMENT_NOT_FOUND"
+
+
 class ConversionBeforeAssignmentError(SamplitError):
     """The conversion is dated before the assignment it would be credited to."""
 
@@ -163,3 +158,21 @@ class ClusterNameTakenError(SamplitError):
     """Another cluster of the experiment has the name."""
 
     reason = "CLUSTER_NAME_TAKEN"
+
+
+class AlertNotFoundError(SamplitError):
+    """There is no alert of this id."""
+
+    reason = "ALERT_NOT_FOUND"
+
+
+class RecommendationNotFoundError(SamplitError):
+    """There is no recommendation of this id."""
+
+    reason = "RECOMMENDATION_NOT_FOUND"
+
+
+class RecommendationStaleError(SamplitError):
+    """The recommendation was decided already, or what it was about has changed."""
+
+    reason = "RECOMMENDATION_STALE"

@@ -13,6 +13,7 @@ DEFAULT_MIN_SAMPLES = 100
 DEFAULT_BASELINE_SHARE = 0.1
 DEFAULT_MAX_SEGMENTS = 200
 DEFAULT_MAX_CLUSTERS = 8
+DEFAULT_AUTO_ACTIVATION_THRESHOLD = 1_000
 
 
 class ExperimentState(Enum):
@@ -84,6 +85,8 @@ class SegmentationConfig:
     max_segments: how many segments may have a posterior of their own; the rest share "other".
     max_clusters, model_version: with AUTO, how many clusters there may be, and the model that divides users; until
         there is one, nothing does.
+    auto_activation: whether segmentation may come and go by itself, from auto_activation_threshold visitors a day on;
+        auto_clustering_enabled: whether by clusters too.
     """
 
     mode: SegmentationMode = SegmentationMode.DISABLED
@@ -92,11 +95,24 @@ class SegmentationConfig:
     max_segments: int = DEFAULT_MAX_SEGMENTS
     max_clusters: int = DEFAULT_MAX_CLUSTERS
     model_version: int | None = None
+    auto_activation: bool = False
+    auto_activation_threshold: int = DEFAULT_AUTO_ACTIVATION_THRESHOLD
+    auto_clustering_enabled: bool = False
 
     @property
     def divides(self) -> bool:
         """Whether there is more than one segment."""
         return bool(self.segment_by) or self.model_version is not None
+
+
+@dataclass(frozen=True)
+class DecisionRules:
+    """What decisions follow beside the posterior. `variants` are the numbers of those that may be drawn, in order."""
+
+    variants: tuple[int, ...]
+    holdout_share: float
+    baseline_share: float
+    segmentation: SegmentationConfig
 
 
 @dataclass(frozen=True)

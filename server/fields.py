@@ -9,6 +9,7 @@ from allocator.errors import InvalidFieldError, Violation
 
 LEAST_MATURITY = 60  # seconds
 MOST_MATURITY = 30 * 86_400
+MOST_IDENTIFIER = 256  # characters of a user's
 _MOST_PAST = timedelta(days=7)
 _MOST_FUTURE = timedelta(minutes=5)
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -64,6 +65,14 @@ class Fields:
         if not now - _MOST_PAST <= at <= now + _MOST_FUTURE:
             self.wrong(field, "must be at most 7 days past and 5 minutes future")
         return at
+
+    def time(self, field: str, stamp: Timestamp | None) -> datetime | None:
+        """Any time; None is none."""
+        try:
+            return None if stamp is None else stamp.ToDatetime(UTC)
+        except (ValueError, OverflowError):
+            self.wrong(field, "must be a time of the years 1 to 9999")
+            return None
 
 
 def is_slug(value: str) -> bool:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+OWNER_PLACEHOLDER = "{owner}"
 Port = Annotated[int, Field(ge=0, le=65535)]
 OptionalPort = Annotated[Port | None, BeforeValidator(lambda value: None if value in ("", "off") else value)]
 
@@ -23,7 +24,7 @@ def default_data_directory() -> Path:
 class Settings(BaseSettings):
     """What an operator may choose. Durations are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="SAMPLIT_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SAMPLIT_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     data_dir: Path = Field(default_factory=default_data_directory, description="where secrets and engines live")
     postgres_dsn: SecretStr | None = Field(
@@ -55,6 +56,10 @@ class Settings(BaseSettings):
         default=60.0, ge=0.1, le=3600, description="after which a connection ends, and its client makes another"
     )
     shutdown_grace: float = Field(default=10.0, ge=0, le=600, description="for calls in flight when the server stops")
+    notify_urls: SecretStr | None = Field(default=None, description="apprise URLs of notices, separated by spaces")
+    notify_owner_url: SecretStr | None = Field(
+        default=None, description="the same for an experiment's owner, whose address takes the place of {owner}"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,6 +72,9 @@ class Settings(BaseSettings):
                 f"listening on {self.host} without TLS would send API keys in the clear: set "
                 "SAMPLIT_TLS_CERTIFICATE_FILE and SAMPLIT_TLS_PRIVATE_KEY_FILE, or SAMPLIT_ALLOW_PLAINTEXT=true"
             )
+        owner_url = self.notify_owner_url
+        if owner_url and OWNER_PLACEHOLDER not in owner_url.get_secret_value():
+            raise ValueError(f"SAMPLIT_NOTIFY_OWNER_URL must have {OWNER_PLACEHOLDER} where the owner's address goes")
         return self
 
     @property

@@ -20,11 +20,11 @@ _MOST_DESCRIPTION = 240
 
 _CODES: dict[type[errors.SamplitError], int] = {
     errors.InvalidFieldError: code_pb2.INVALID_ARGUMENT,
-    errors.NotBuiltError: code_pb2.UNIMPLEMENTED,
     errors.KeyMissingError: code_pb2.UNAUTHENTICATED,
     errors.KeyInvalidError: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissingError: code_pb2.PERMISSION_DENIED,
     errors.ExperimentNotFoundError: code_pb2.NOT_FOUND,
+    errors.AssignmentNotFoundError: code_pb2.NOT_FOUND,
     errors.ExperimentExistsError: code_pb2.ALREADY_EXISTS,
     errors.RequestIdReusedError: code_pb2.ALREADY_EXISTS,
     errors.ExperimentStateError: code_pb2.FAILED_PRECONDITION,
@@ -34,6 +34,9 @@ _CODES: dict[type[errors.SamplitError], int] = {
     errors.ClusterModelNotFoundError: code_pb2.NOT_FOUND,
     errors.ClusterNotFoundError: code_pb2.NOT_FOUND,
     errors.ClusterNameTakenError: code_pb2.ALREADY_EXISTS,
+    errors.AlertNotFoundError: code_pb2.NOT_FOUND,
+    errors.RecommendationNotFoundError: code_pb2.NOT_FOUND,
+    errors.RecommendationStaleError: code_pb2.FAILED_PRECONDITION,
     errors.StaleEtagError: code_pb2.ABORTED,
     errors.StoreUnavailableError: code_pb2.UNAVAILABLE,
     errors.BacklogFullError: code_pb2.RESOURCE_EXHAUSTED,
@@ -67,7 +70,7 @@ def to_status(error: errors.SamplitError) -> status_pb2.Status:
     status = status_pb2.Status(
         code=_CODES[type(error)], message=error.message[:_MOST_MESSAGE], details=[_pack(d) for d in details]
     )
-    if isinstance(error, errors.InvalidFieldError | errors.NotBuiltError):
+    if isinstance(error, errors.InvalidFieldError):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
                 field=v.field[:_MOST_FIELD], description=v.description[:_MOST_DESCRIPTION]

@@ -8,13 +8,19 @@ from typing import Any
 import grpc
 import pytest
 from samplit.admin.v1 import (
+    alert_service_pb2,
+    audit_service_pb2,
     clustering_service_pb2,
     experiment_pb2,
     experiment_service_pb2,
+    recommendation_service_pb2,
     segmentation_service_pb2,
 )
+from samplit.admin.v1.alert_service_pb2_grpc import AlertServiceStub
+from samplit.admin.v1.audit_service_pb2_grpc import AuditServiceStub
 from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.admin.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1 import allocation_service_pb2
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
@@ -27,6 +33,14 @@ from storage.encryption import load_secrets
 from storage.postgres.labels import Labeller
 
 _STOP_SECONDS = 20
+_ADMIN = (
+    (ExperimentServiceStub, experiment_service_pb2),
+    (SegmentationServiceStub, segmentation_service_pb2),
+    (ClusteringServiceStub, clustering_service_pb2),
+    (RecommendationServiceStub, recommendation_service_pb2),
+    (AlertServiceStub, alert_service_pb2),
+    (AuditServiceStub, audit_service_pb2),
+)
 
 
 @dataclass
@@ -35,11 +49,14 @@ class Service:
 
     application: Application
     allocation: Any
-    admin: Any
-    segmentation: Any
-    clustering: Any
+    services: list[tuple[Any, Any]]
     settings: Settings
     key: str
+
+    @property
+    def admin(self) -> Any:
+        """The stub of ExperimentService."""
+        return self.services[0][0]
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
@@ -57,12 +74,7 @@ class Service:
 
     async def call(self, method: str, **fields: Any) -> Any:
         """An admin call by its name."""
-        services = (
-            (self.admin, experiment_service_pb2),
-            (self.segmentation, segmentation_service_pb2),
-            (self.clustering, clustering_service_pb2),
-        )
-        stub, messages = next((stub, messages) for stub, messages in services if hasattr(stub, method))
+        stub, messages = next((stub, messages) for stub, messages in self.services if hasattr(stub, method))
         request = getattr(messages, f"{method}Request")(**fields)
         return await getattr(stub, method)(request, metadata=self.metadata)
 
@@ -83,6 +95,11 @@ class Service:
                 await asyncio.sleep(0.02)
 
 
+def stubs(allocation: grpc.aio.Channel, admin: grpc.aio.Channel) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Of the data plane; and of each service of the control plane, with the module of its messages."""
+    return AllocationServiceStub(allocation), [(stub(admin), messages) for stub, messages in _ADMIN]
+
+
 def experiment(**fields: Any) -> experiment_pb2.Experiment:
     """A valid experiment, changed by `fields`."""
     variants = [experiment_pb2.Variant(variant_id=name, name=name.title()) for name in ("control", "a", "b")]
@@ -101,9 +118,7 @@ async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
         grpc.aio.insecure_channel(f"127.0.0.1:{application.admin_port}") as admin,
     ):
         key = settings.api_key_file.read_text()
-        of_admin = (ExperimentServiceStub, SegmentationServiceStub, ClusteringServiceStub)
-        stubs = AllocationServiceStub(allocation), *(stub(admin) for stub in of_admin)
-        yield Service(application, *stubs, settings, key)
+        yield Service(application, *stubs(allocation, admin), settings, key)
     async with asyncio.timeout(_STOP_SECONDS):
         await application.stop(grace=1)
 

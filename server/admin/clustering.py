@@ -13,6 +13,7 @@ from allocator.errors import (
 )
 from allocator.experiment import Experiment, ExperimentState, SegmentationMode
 from allocator.segments import cluster_key, parse_cluster_key
+from server.admin.changes import changes
 from server.admin.clustering_messages import job_message, model_message
 from server.admin.trainings import Trainings
 from server.admin.writes import Changed, Writes, locked_experiment
@@ -54,8 +55,8 @@ class ClusteringCommands:
             now = self._clock()
             job, is_new = await clustering_jobs.request(connection, experiment.number, caller.get(), now)
             if is_new:
-                detail = {"job_id": str(job.job_id)}
-                await audit.record(connection, experiment.number, caller.get(), "clusters.train", detail, now)
+                made = {"job_id": str(job.job_id)}
+                await audit.record(connection, experiment.number, caller.get(), "clusters.train", {}, made, now)
         await self._trainings.tell(experiment_id)
         return pb.TrainClusterModelResponse(job=job_message(job))
 
@@ -75,17 +76,29 @@ class ClusteringCommands:
                     state=before.state.value,
                 )
             await clusters.load(connection, self._secrets, before.number, model.version)
-            version = await self._prepare(connection, before, model.version)
+            pending = await segmentations.pending(connection, before.number)
+            version = await self._prepare(connection, before, pending, model.version)
+            coming = before.segmentation if pending is None else pending
+            was = {"mode": coming.mode.value, "model_version": coming.model_version}
+            wanted = {"mode": SegmentationMode.AUTO.value, "model_version": model.version}
+            now = self._clock()
+            difference = changes(was, wanted)
+            await audit.record(connection, before.number, caller.get(), "clusters.activate", *difference, now)
             names = await clusters.names(connection, before.number)
-            after = await experiments.touch(connection, before, self._clock())
+            after = await experiments.touch(connection, before, now)
             message = pb.ActivateClusterModelResponse(model=model_message(model, names), segmentation_version=version)
             return Changed(after), message
 
         return await self._writes(request, change, pb.ActivateClusterModelResponse)
 
-    async def _prepare(self, connection: Connection, experiment: Experiment, model_version: int) -> int:
+    async def _prepare(
+        self,
+        connection: Connection,
+        experiment: Experiment,
+        pending: segmentations.PendingSegmentation | None,
+        model_version: int,
+    ) -> int:
         """The segmentation version that has the model; nothing is prepared if it serves or is prepared already."""
-        pending = await segmentations.pending(connection, experiment.number)
         wanted = SegmentationMode.AUTO, model_version
         if pending is not None and (pending.mode, pending.model_version) == wanted:
             return pending.version
@@ -93,11 +106,8 @@ class ClusteringCommands:
         if (serving.mode, serving.model_version) == wanted:
             await segmentations.abandon(connection, experiment.number)
             return experiment.segmentation_version
-        actor, now = caller.get(), self._clock()
-        detail = {"model_version": model_version}
-        await audit.record(connection, experiment.number, actor, "clusters.activate", detail, now)
         return await segmentations.prepare(
-            connection, experiment.number, SegmentationMode.AUTO, (), actor, now, model_version
+            connection, experiment.number, SegmentationMode.AUTO, (), caller.get(), self._clock(), model_version
         )
 
     async def rename(self, request: pb.RenameClusterRequest) -> pb.RenameClusterResponse:
@@ -119,10 +129,11 @@ class ClusteringCommands:
                 raise ClusterNameTakenError(f"another cluster is called {name!r}", experiment_id=before.experiment_id)
             now = self._clock()
             named = (await clusters.names(connection, before.number))[number]
-            detail = {"cluster": number, "from": known[number].name, "to": named.name}
-            await audit.record(connection, before.number, caller.get(), "clusters.rename", detail, now)
+            key = cluster_key(number)
+            difference = {key: known[number].name}, {key: named.name}
+            await audit.record(connection, before.number, caller.get(), "clusters.rename", *difference, now)
             after = await experiments.touch(connection, before, now)
-            cluster = pb.Cluster(segment_key=cluster_key(number), name=named.name, renamed=named.is_given)
+            cluster = pb.Cluster(segment_key=key, name=named.name, renamed=named.is_given)
             return Changed(after), pb.RenameClusterResponse(cluster=cluster)
 
         return await self._writes(request, change, pb.RenameClusterResponse)

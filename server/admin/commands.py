@@ -2,19 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from allocator.errors import ExperimentStateError, InvalidFieldError
 from allocator.experiment import Experiment, ExperimentDraft, ExperimentState
+from server.admin.changes import changes, experiment_record
 from server.admin.messages import experiment_message
 from server.admin.update import apply_update
 from server.admin.writes import Changed, Writes, locked_experiment
+from server.authentication import caller
 from server.clock import Clock
 from server.publisher import advance_posterior
 from storage.encryption import Secrets
-from storage.postgres import experiments, maturity
+from storage.postgres import audit, experiments, maturity
 from storage.postgres.pool import Connection
 
 _Response = TypeVar("_Response", bound=Message)
@@ -22,6 +25,11 @@ _FROM = {
     ExperimentState.RUNNING: (ExperimentState.DRAFT, ExperimentState.PAUSED),
     ExperimentState.PAUSED: (ExperimentState.RUNNING,),
     ExperimentState.COMPLETED: (ExperimentState.RUNNING, ExperimentState.PAUSED),
+}
+_ACTIONS = {
+    ExperimentState.RUNNING: "experiment.start",
+    ExperimentState.PAUSED: "experiment.pause",
+    ExperimentState.COMPLETED: "experiment.complete",
 }
 
 
@@ -38,12 +46,15 @@ class ExperimentCommands:
         """Store a draft. Raises ExperimentExistsError."""
 
         async def insert(connection: Connection) -> Changed:
-            return Changed(await experiments.insert(connection, draft, self._clock()))
+            now = self._clock()
+            stored = await experiments.insert(connection, draft, now)
+            await _record(connection, "experiment.create", None, stored, now)
+            return Changed(stored)
 
         return await self._write(request, insert, response)
 
     async def update(self, request: Any, response: type[_Response]) -> _Response:
-        """Change the masked fields. Raises InvalidFieldError, NotBuiltError, ExperimentStateError, StaleEtagError."""
+        """Change the masked fields. Raises InvalidFieldError, ExperimentStateError, StaleEtagError."""
         message = request.experiment
 
         async def change(connection: Connection) -> Changed:
@@ -53,6 +64,7 @@ class ExperimentCommands:
             if after.maturity_seconds != before.maturity_seconds:
                 await maturity.store(connection, before.number, after.maturity_seconds, now)
             stored = await experiments.update(connection, after, now)
+            await _record(connection, "experiment.update", before, stored, now)
             unchanged = (stored.variants, stored.maturity_seconds) == (before.variants, before.maturity_seconds)
             if unchanged or stored.state is ExperimentState.DRAFT:
                 return Changed(stored)
@@ -76,7 +88,9 @@ class ExperimentCommands:
             after = replace(before, state=state, started_at=before.started_at or now)
             if state is ExperimentState.COMPLETED:
                 after = replace(after, completed_at=now, winner_variant_id=_winner(before, request.winner_variant_id))
-            return Changed(await experiments.update(connection, after, now))
+            stored = await experiments.update(connection, after, now)
+            await _record(connection, _ACTIONS[state], before, stored, now)
+            return Changed(stored)
 
         return await self._write(request, change, response)
 
@@ -88,6 +102,14 @@ class ExperimentCommands:
             return changed, response(experiment=experiment_message(changed.experiment))
 
         return await self._writes(request, answered, response)
+
+
+async def _record(
+    connection: Connection, action: str, before: Experiment | None, after: Experiment, now: datetime
+) -> None:
+    was = {} if before is None else experiment_record(before)
+    difference = changes(was, experiment_record(after))
+    await audit.record(connection, after.number, caller.get(), action, *difference, now)
 
 
 def _winner(experiment: Experiment, winner_variant_id: str) -> str:

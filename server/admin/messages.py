@@ -50,7 +50,9 @@ def segmentation_config_message(segmentation: SegmentationConfig) -> pb.Segmenta
         max_segments=segmentation.max_segments,
         max_clusters=segmentation.max_clusters,
         model_version=segmentation.model_version or 0,
-        auto_activation_threshold=1000,
+        auto_activation=segmentation.auto_activation,
+        auto_activation_threshold=segmentation.auto_activation_threshold,
+        auto_clustering_enabled=segmentation.auto_clustering_enabled,
     )
 
 

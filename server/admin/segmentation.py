@@ -6,16 +6,17 @@ from typing import Any
 from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import segmentation_service_pb2 as pb
 
-from allocator.clusters import MIN_ASSIGNMENTS
 from allocator.experiment import Experiment, ExperimentState, SegmentationConfig, SegmentationMode
+from server.adaptation.move import begin_segmentation
 from server.admin import validate
+from server.admin.changes import changes, segmentation_record
 from server.admin.messages import etag, segmentation_config_message
 from server.admin.trainings import Trainings
 from server.admin.writes import Changed, Writes, locked_experiment
 from server.authentication import caller
 from server.clock import Clock
 from server.fields import Fields
-from storage.postgres import audit, clustering_jobs, clusters, experiments, segmentations
+from storage.postgres import audit, experiments, segmentations
 from storage.postgres.pool import Connection
 from storage.postgres.segmentations import PendingSegmentation
 
@@ -34,17 +35,18 @@ class SegmentationCommands:
     async def update(self, request: pb.UpdateSegmentationConfigRequest) -> pb.UpdateSegmentationConfigResponse:
         """Change the masked fields; a started experiment moves to new dimensions in the background.
 
-        Raises InvalidFieldError, NotBuiltError, ExperimentNotFoundError, StaleEtagError.
+        Raises InvalidFieldError, ExperimentNotFoundError, StaleEtagError.
         """
 
         async def change(connection: Connection) -> tuple[Changed, pb.UpdateSegmentationConfigResponse]:
             before = await locked_experiment(connection, request.experiment_id, request.etag)
             pending = await segmentations.pending(connection, before.number)
-            wanted = _wanted(before, pending, request)
+            coming = _coming(before, pending)
+            wanted = _wanted(coming, request)
             after = await self._apply(connection, before, pending, wanted)
-            detail = {"from": _detail(before.segmentation), "to": _detail(wanted)}
+            difference = changes(segmentation_record(coming), segmentation_record(wanted))
             now = self._clock()
-            await audit.record(connection, before.number, caller.get(), "segmentation.update", detail, now)
+            await audit.record(connection, before.number, caller.get(), "segmentation.update", *difference, now)
             message = segmentation_message(after, await segmentations.pending(connection, before.number))
             return Changed(after), pb.UpdateSegmentationConfigResponse(segmentation=message)
 
@@ -68,21 +70,9 @@ class SegmentationCommands:
             if rule == (serving.mode, serving.segment_by):
                 await segmentations.abandon(connection, before.number)
             else:
-                model = await self._model(connection, before, wanted)
-                await segmentations.prepare(connection, before.number, *rule, caller.get(), now, model)
+                await begin_segmentation(connection, before, *rule, caller.get(), now)
         sizes = replace(wanted, mode=serving.mode, segment_by=serving.segment_by, model_version=serving.model_version)
         return await experiments.update(connection, replace(before, segmentation=sizes), now)
-
-    async def _model(self, connection: Connection, experiment: Experiment, wanted: SegmentationConfig) -> int | None:
-        """The newest model, where clusters are wanted. If there is none, one is trained as soon as it can be."""
-        if wanted.mode is not SegmentationMode.AUTO:
-            return None
-        for model in await clusters.models(connection, experiment.number):
-            if not model.problem:
-                return model.version
-        if await clustering_jobs.count_assignments(connection, experiment.number) >= MIN_ASSIGNMENTS:
-            await clustering_jobs.request(connection, experiment.number, caller.get(), self._clock())
-        return None
 
 
 def segmentation_message(experiment: Experiment, pending: PendingSegmentation | None) -> pb.Segmentation:
@@ -101,10 +91,15 @@ def segmentation_message(experiment: Experiment, pending: PendingSegmentation | 
     return message
 
 
-def _wanted(
-    experiment: Experiment, pending: PendingSegmentation | None, request: pb.UpdateSegmentationConfigRequest
-) -> SegmentationConfig:
-    """What is or will be serving, with the masked fields."""
+def _coming(experiment: Experiment, pending: PendingSegmentation | None) -> SegmentationConfig:
+    """What is or will be serving."""
+    if pending is None:
+        return experiment.segmentation
+    return replace(experiment.segmentation, mode=pending.mode, segment_by=pending.segment_by)
+
+
+def _wanted(coming: SegmentationConfig, request: pb.UpdateSegmentationConfigRequest) -> SegmentationConfig:
+    """The same with the masked fields."""
     fields = Fields()
     paths = list(request.update_mask.paths)
     if not paths:
@@ -113,10 +108,7 @@ def _wanted(
         if path not in _FIELDS:
             fields.wrong("update_mask", f"{path[:70]!r} is not one of {', '.join(_FIELDS)}")
     fields.check()
-    merged = segmentation_config_message(experiment.segmentation)
-    if pending is not None:
-        merged.mode = _mode(pending.mode)
-        merged.segment_by[:] = pending.segment_by
+    merged = segmentation_config_message(coming)
     for path in paths:
         _copy(request.config, merged, path)
     if "mode" in paths and "segment_by" not in paths and merged.mode != experiment_pb2.SEGMENTATION_MODE_MANUAL:
@@ -137,13 +129,3 @@ def _copy(source: Any, target: Any, name: str) -> None:
 
 def _mode(mode: SegmentationMode) -> experiment_pb2.SegmentationMode.ValueType:
     return experiment_pb2.SegmentationMode.Value(f"SEGMENTATION_MODE_{mode.value}")
-
-
-def _detail(config: SegmentationConfig) -> dict[str, Any]:
-    return {
-        "mode": config.mode.value,
-        "segment_by": list(config.segment_by),
-        "min_samples_per_segment": config.min_samples_per_segment,
-        "max_segments": config.max_segments,
-        "max_clusters": config.max_clusters,
-    }

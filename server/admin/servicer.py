@@ -12,6 +12,7 @@ from allocator.errors import InvalidFieldError
 from allocator.experiment import ExperimentState
 from server.admin import page_tokens
 from server.admin.commands import ExperimentCommands
+from server.admin.explain import explain_assignment
 from server.admin.messages import experiment_message
 from server.admin.reads import read_experiment
 from server.admin.results import experiment_results
@@ -26,11 +27,14 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     """The control plane's experiments."""
 
-    def __init__(self, pool: asyncpg.Pool, commands: ExperimentCommands, catalog: Catalog, clock: Clock) -> None:
-        """Reads from `pool`, writes through `commands`."""
+    def __init__(
+        self, pool: asyncpg.Pool, commands: ExperimentCommands, catalog: Catalog, identity: bytes, clock: Clock
+    ) -> None:
+        """Reads from `pool`, writes through `commands`. `identity` keys the hashes of users."""
         self._pool = pool
         self._commands = commands
         self._catalog = catalog
+        self._identity = identity
         self._clock = clock
 
     async def CreateExperiment(
@@ -91,6 +95,12 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     ) -> pb.GetExperimentResultsResponse:
         """See the proto."""
         return await experiment_results(self._pool, self._catalog, request, self._clock())
+
+    async def ExplainAssignment(
+        self, request: pb.ExplainAssignmentRequest, _context: _Context
+    ) -> pb.ExplainAssignmentResponse:
+        """See the proto."""
+        return await explain_assignment(self._pool, self._identity, request)
 
 
 def _state(value: experiment_pb2.ExperimentState.ValueType) -> ExperimentState | None:

@@ -28,7 +28,6 @@ def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str
 
     Raises:
         InvalidFieldError: a path is unknown, or a value is not acceptable.
-        NotBuiltError: a value asks for what this release cannot do.
         ExperimentStateError: the field can no longer change.
     """
     fields = Fields()

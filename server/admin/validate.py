@@ -1,4 +1,4 @@
-"""From the messages of samplit.admin.v1 to the domain: every field is checked, and what is not built is refused."""
+"""From the messages of samplit.admin.v1 to the domain: every field is checked."""
 
 import json
 import re
@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from google.protobuf.json_format import Error, MessageToDict
 from samplit.admin.v1 import experiment_pb2 as pb
 
-from allocator.errors import InvalidFieldError, NotBuiltError
+from allocator.errors import InvalidFieldError
 from allocator.experiment import (
+    DEFAULT_AUTO_ACTIVATION_THRESHOLD,
     DEFAULT_BASELINE_SHARE,
     DEFAULT_MAX_CLUSTERS,
     DEFAULT_MAX_SEGMENTS,
@@ -31,12 +32,11 @@ _MOST_MIN_SAMPLES = 1_000_000
 _MOST_CLUSTERS = 20
 _MOST_SEGMENTS = 1_000
 _MOST_SHARE = 0.5
-_AUTO_ACTIVATION_THRESHOLD = 1_000
-_LATER = "comes with a later release"
+_MOST_THRESHOLD = 1_000_000_000
 
 
 def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
-    """The checked draft, ids filled in. Raises InvalidFieldError naming every field at fault, or NotBuiltError."""
+    """The checked draft, ids filled in. Raises InvalidFieldError naming every field at fault."""
     fields = Fields()
     segmentation = segmentation_config(message.segmentation, fields)
     fields.text("experiment.name", message.name, least=1, most=128)
@@ -71,15 +71,7 @@ def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
 def segmentation_config(
     message: pb.SegmentationConfig, fields: Fields, path: str = "experiment.segmentation"
 ) -> SegmentationConfig:
-    """The checked segmentation. Raises NotBuiltError for what this release cannot do."""
-    if message.auto_activation:
-        raise NotBuiltError(f"{path}.auto_activation", _LATER)
-    if message.HasField("auto_activation_threshold") and (
-        message.auto_activation_threshold != _AUTO_ACTIVATION_THRESHOLD
-    ):
-        raise NotBuiltError(f"{path}.auto_activation_threshold", f"other than the default {_LATER}")
-    if message.auto_clustering_enabled:
-        raise NotBuiltError(f"{path}.auto_clustering_enabled", _LATER)
+    """The checked segmentation."""
     mode = SegmentationMode.DISABLED
     if message.mode == pb.SEGMENTATION_MODE_MANUAL:
         mode = SegmentationMode.MANUAL
@@ -102,7 +94,21 @@ def segmentation_config(
     clusters = message.max_clusters if message.HasField("max_clusters") else DEFAULT_MAX_CLUSTERS
     if not 2 <= clusters <= _MOST_CLUSTERS:
         fields.wrong(f"{path}.max_clusters", f"must be 2 to {_MOST_CLUSTERS}")
-    return SegmentationConfig(mode, tuple(message.segment_by), least, most, clusters)
+    threshold = DEFAULT_AUTO_ACTIVATION_THRESHOLD
+    if message.HasField("auto_activation_threshold"):
+        threshold = message.auto_activation_threshold
+    if not 1 <= threshold <= _MOST_THRESHOLD:
+        fields.wrong(f"{path}.auto_activation_threshold", f"must be 1 to {_MOST_THRESHOLD:,} visitors a day")
+    return SegmentationConfig(
+        mode,
+        tuple(message.segment_by),
+        least,
+        most,
+        clusters,
+        auto_activation=message.auto_activation,
+        auto_activation_threshold=threshold,
+        auto_clustering_enabled=message.auto_clustering_enabled,
+    )
 
 
 def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Variant, ...]:

@@ -10,10 +10,9 @@ from allocator.context import Email, Funnel, Push, Web
 from server.allocation.allocate import Allocation, AllocationRequest
 from server.allocation.answers import answer, ok_item
 from server.allocation.convert import ConversionRequest, ConversionResult
-from server.fields import Fields, is_slug
+from server.fields import MOST_IDENTIFIER, Fields, is_slug
 
 CHANNELS: dict[str, type[Web | Email | Funnel | Push]] = {"web": Web, "email": Email, "funnel": Funnel, "push": Push}
-_MOST_IDENTIFIER = 256
 _MOST_EVENT_ID = 128
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
@@ -22,7 +21,7 @@ def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> Alloca
     """The checked request. Raises InvalidFieldError naming every field at fault."""
     experiment_id, user = message.experiment_id, message.user_identifier
     force, stamp = message.force_variant_id, message.HasField("event_time")
-    if force or stamp or not is_slug(experiment_id) or not 0 < len(user) <= _MOST_IDENTIFIER or "\0" in user:
+    if force or stamp or not is_slug(experiment_id) or not 0 < len(user) <= MOST_IDENTIFIER or "\0" in user:
         now = _checked_time(message, now)
     return AllocationRequest(experiment_id, user, _channel(message), message.attributes, int(now.timestamp()), force)
 
@@ -31,7 +30,7 @@ def _checked_time(message: pb.AllocateUserRequest, now: datetime) -> datetime:
     """When the decision is asked for. Raises InvalidFieldError for any field."""
     fields = Fields()
     fields.slug("experiment_id", message.experiment_id)
-    fields.text("user_identifier", message.user_identifier, least=1, most=_MOST_IDENTIFIER)
+    fields.text("user_identifier", message.user_identifier, least=1, most=MOST_IDENTIFIER)
     if message.force_variant_id:
         fields.slug("force_variant_id", message.force_variant_id)
     at = fields.event_time("event_time", message.event_time if message.HasField("event_time") else None, now)
@@ -57,7 +56,7 @@ def conversion_request(message: pb.RecordConversionRequest, now: datetime) -> Co
     if message.assignment_id and message.experiment_id:
         fields.wrong("experiment_id", "goes with user_identifier; an assignment_id names its experiment")
     fields.text("assignment_id", message.assignment_id, most=64)
-    fields.text("user_identifier", message.user_identifier, most=_MOST_IDENTIFIER)
+    fields.text("user_identifier", message.user_identifier, most=MOST_IDENTIFIER)
     if message.experiment_id:
         fields.slug("experiment_id", message.experiment_id)
     fields.text("event_id", message.event_id, least=1, most=_MOST_EVENT_ID)

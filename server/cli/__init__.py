@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from server.cli import clusters, experiments, operations, replay, results, segmentation
+from server.cli import (
+    alerts,
+    audit,
+    clusters,
+    experiments,
+    explain,
+    operations,
+    recommendations,
+    replay,
+    results,
+    segmentation,
+)
 from server.cli.errors import CommandError
 
 app = typer.Typer(
@@ -16,10 +27,17 @@ app = typer.Typer(
 operations.register(app)
 app.add_typer(experiments.app, name="experiments")
 app.command("results")(results.show_results)
+app.command("explain-assignment")(explain.explain_assignment)
 app.add_typer(segmentation.app, name="segmentation")
 app.add_typer(clusters.app, name="clusters")
 app.command("segments")(segmentation.list_segments)
 app.command("audience")(segmentation.show_audience)
+app.command("check-eligibility")(recommendations.check_eligibility)
+app.add_typer(recommendations.app, name="recommendations")
+app.command("explain")(recommendations.explain)
+app.add_typer(alerts.app, name="alerts")
+app.command("notify-test")(alerts.notify_test)
+app.command("audit")(audit.show_audit)
 app.command("replay")(replay.replay_log)
 
 

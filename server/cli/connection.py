@@ -13,8 +13,11 @@ from pathlib import Path
 
 import grpc
 from pydantic import ValidationError
+from samplit.admin.v1.alert_service_pb2_grpc import AlertServiceStub
+from samplit.admin.v1.audit_service_pb2_grpc import AuditServiceStub
 from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.admin.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
@@ -96,6 +99,27 @@ def clustering_service(address: str | None, data_dir: Path | None) -> Iterator[C
     """Clusters, on the control plane. Errors of calls inside leave as CommandError."""
     with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
         yield ClusteringServiceStub(channel)
+
+
+@contextmanager
+def recommendation_service(address: str | None, data_dir: Path | None) -> Iterator[RecommendationServiceStub]:
+    """Recommendations, on the control plane. Errors of calls inside leave as CommandError."""
+    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
+        yield RecommendationServiceStub(channel)
+
+
+@contextmanager
+def alert_service(address: str | None, data_dir: Path | None) -> Iterator[AlertServiceStub]:
+    """Alerts, on the control plane. Errors of calls inside leave as CommandError."""
+    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
+        yield AlertServiceStub(channel)
+
+
+@contextmanager
+def audit_service(address: str | None, data_dir: Path | None) -> Iterator[AuditServiceStub]:
+    """The audit, on the control plane. Errors of calls inside leave as CommandError."""
+    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
+        yield AuditServiceStub(channel)
 
 
 @contextmanager

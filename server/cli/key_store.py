@@ -18,6 +18,7 @@ from storage.redis import api_keys
 from storage.redis.client import create_client
 
 Result = TypeVar("Result")
+_ACTOR = "cli"  # whoever may run commands on this machine
 
 
 def create(settings: Settings, name: str, scopes: tuple[str, ...]) -> NewKey:
@@ -29,7 +30,13 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...]) -> NewKey:
 
     async def insert(connection: asyncpg.Connection, now: datetime) -> None:
         await stored_keys.insert(
-            connection, key_id=key.key_id, name=name, secret_hash=key.secret_hash, scopes=scopes, now=now
+            connection,
+            key_id=key.key_id,
+            name=name,
+            secret_hash=key.secret_hash,
+            scopes=scopes,
+            actor=_ACTOR,
+            now=now,
         )
 
     _with_stores(settings, insert)
@@ -43,7 +50,7 @@ def list_all(settings: Settings) -> list[stored_keys.ApiKey]:
 
 def revoke(settings: Settings, key_id: str) -> bool:
     """Close a key; whether there was an open one."""
-    return _with_stores(settings, lambda connection, now: stored_keys.revoke(connection, key_id, now))
+    return _with_stores(settings, lambda connection, now: stored_keys.revoke(connection, key_id, actor=_ACTOR, now=now))
 
 
 def _with_stores(settings: Settings, action: Callable[[asyncpg.Connection, datetime], Awaitable[Result]]) -> Result:

@@ -30,8 +30,8 @@ def rebuild_posteriors(
     Posteriors follow from the counts: the worker publishes new ones within seconds. There should be no difference.
     """
     settings = load_settings(data_dir=data_dir)
-    found = run_explained(lambda: asyncio.run(_compare(settings, mend=not check)))
-    if not found:
+    found, by_dimension = run_explained(lambda: asyncio.run(_compare(settings, mend=not check)))
+    if not found and not by_dimension:
         console.print("the counts agree with the log")
         return
     table = Table("experiment", "segment", "variant", "day", "trials", "successes", title="the log less the counts")
@@ -44,10 +44,12 @@ def rebuild_posteriors(
             f"{each.trials:+}",
             f"{each.successes:+}",
         )
-    console.print(table)
+    if found:
+        console.print(table)
+    differ = f"{len(found)} counts, and {by_dimension} by dimension,"
     if check:
-        raise CommandError(f"{len(found)} counts differ from the log; without --check they are repaired")
-    console.print(f"{len(found)} counts are repaired")
+        raise CommandError(f"{differ} differ from the log; without --check they are repaired")
+    console.print(f"{differ} are repaired")
 
 
 def rebuild_redis(data_dir: DataDirectory = None) -> None:
@@ -79,7 +81,9 @@ async def _rebuild_redis(settings: "Settings") -> float:
         await redis.aclose()
 
 
-async def _compare(settings: "Settings", *, mend: bool) -> "list[Difference]":
+async def _compare(settings: "Settings", *, mend: bool) -> "tuple[list[Difference], int]":
+    """Cells that differ, and how many of the counts by dimension do."""
+    from storage.postgres import dimensions
     from storage.postgres.cohorts import recount_all
     from storage.postgres.pool import connect
     from storage.postgres.recount import differences, repair
@@ -87,9 +91,11 @@ async def _compare(settings: "Settings", *, mend: bool) -> "list[Difference]":
     connection = await connect(with_running_stores(settings).stores[0])
     try:
         found = await differences(connection)
+        by_dimension = await dimensions.differences(connection)
         if mend:
             await repair(connection, found)
             await recount_all(connection, datetime.now(UTC))
-        return found
+            await dimensions.repair(connection)
+        return found, by_dimension
     finally:
         await connection.close()

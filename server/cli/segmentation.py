@@ -40,6 +40,13 @@ def change(
     off: Annotated[bool, typer.Option("--off", help="no segments")] = False,
     min_samples: Annotated[int | None, typer.Option(min=0, help="users before a segment decides by itself")] = None,
     max_segments: Annotated[int | None, typer.Option(min=1, help="the rest share one")] = None,
+    auto_activation: Annotated[
+        bool | None, typer.Option("--auto-activation/--no-auto-activation", help="turn it on and off by itself")
+    ] = None,
+    threshold: Annotated[int | None, typer.Option(min=1, help="visitors a day from which it may be turned on")] = None,
+    auto_clustering: Annotated[
+        bool | None, typer.Option("--auto-clustering/--no-auto-clustering", help="by clusters too")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="until it serves")] = True,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
@@ -55,19 +62,30 @@ def change(
     from server.cli.connection import segmentation_service
 
     modes = bool(segment_by) + auto + off
-    if modes > 1 or (modes == 0 and min_samples is None and max_segments is None):
-        raise CommandError("give one of --segment-by, --auto and --off, or --min-samples or --max-segments")
+    others = {
+        "min_samples_per_segment": min_samples,
+        "max_segments": max_segments,
+        "auto_activation": auto_activation,
+        "auto_activation_threshold": threshold,
+        "auto_clustering_enabled": auto_clustering,
+    }
+    given = [name for name, value in others.items() if value is not None]
+    if modes > 1 or not (modes or given):
+        raise CommandError("give one of --segment-by, --auto and --off, or another option")
     mode = "DISABLED" if off else "AUTO" if auto else "MANUAL"
     config = experiment_pb2.SegmentationConfig(
         mode=experiment_pb2.SegmentationMode.Value(f"SEGMENTATION_MODE_{mode}"),
         segment_by=segment_by or [],
         min_samples_per_segment=min_samples,
         max_segments=max_segments,
+        auto_activation=bool(auto_activation),
+        auto_activation_threshold=threshold,
+        auto_clustering_enabled=bool(auto_clustering),
     )
     mask = FieldMask()
     if modes:
         mask.paths.extend(["mode", "segment_by"])
-    mask.paths.extend(name for name in ("min_samples_per_segment", "max_segments") if config.HasField(name))
+    mask.paths.extend(given)
     request = UpdateSegmentationConfigRequest(experiment_id=experiment_id, config=config, update_mask=mask)
     with segmentation_service(address, data_dir) as service:
         segmentation = service.UpdateSegmentationConfig(request).segmentation
@@ -76,6 +94,20 @@ def change(
             asked = GetSegmentationConfigRequest(experiment_id=experiment_id)
             segmentation = service.GetSegmentationConfig(asked).segmentation
     typer.echo(_summary(experiment_id, segmentation))
+
+
+@app.command()
+def metrics(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: DataDirectory = None) -> None:
+    """Show what segmenting has brought, beside what was expected."""
+    from rich.console import Console
+    from samplit.admin.v1.recommendation_service_pb2 import GetSegmentationMetricsRequest
+
+    from server.cli.connection import recommendation_service
+    from server.cli.recommendation_views import metrics_fields
+
+    with recommendation_service(address, data_dir) as service:
+        answer = service.GetSegmentationMetrics(GetSegmentationMetricsRequest(experiment_id=experiment_id))
+    Console().print(metrics_fields(answer))
 
 
 def list_segments(

@@ -8,10 +8,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from samplit.admin.v1 import (
+    alert_service_pb2,
+    alert_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     clustering_service_pb2,
     clustering_service_pb2_grpc,
     experiment_service_pb2,
     experiment_service_pb2_grpc,
+    recommendation_service_pb2,
+    recommendation_service_pb2_grpc,
     segmentation_service_pb2,
     segmentation_service_pb2_grpc,
 )
@@ -19,9 +25,14 @@ from samplit.admin.v1 import (
 from allocator.context import load_tables
 from allocator.kernels import warm_up
 from server import metrics
+from server.adaptation.check import Checker
+from server.admin.alert_servicer import AlertServicer
+from server.admin.audit_servicer import AuditServicer
 from server.admin.clustering import ClusteringCommands
 from server.admin.clustering_servicer import ClusteringServicer
 from server.admin.commands import ExperimentCommands
+from server.admin.recommendation_servicer import RecommendationServicer
+from server.admin.recommendations import RecommendationCommands
 from server.admin.segmentation import SegmentationCommands
 from server.admin.segmentation_servicer import SegmentationServicer
 from server.admin.servicer import ExperimentServicer
@@ -52,7 +63,14 @@ _POOL_SIZE = 8
 _LOOK_SECONDS = 0.25
 _ADMIN = tuple(
     service.full_name
-    for file in (experiment_service_pb2, segmentation_service_pb2, clustering_service_pb2)
+    for file in (
+        experiment_service_pb2,
+        segmentation_service_pb2,
+        clustering_service_pb2,
+        recommendation_service_pb2,
+        alert_service_pb2,
+        audit_service_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 _SCOPES = {SERVICE: "allocate", **dict.fromkeys(_ADMIN, "admin")}
@@ -107,7 +125,7 @@ class Application:
         writes = Writes(pool, redis, self._catalog, clock)
         commands = ExperimentCommands(writes, secrets, clock)
         experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
-            ExperimentServicer(pool, commands, self._catalog, clock), self._admin
+            ExperimentServicer(pool, commands, self._catalog, secrets.identity, clock), self._admin
         )
         self._trainings = Trainings(settings.stores[0], pool)
         segmentation = SegmentationCommands(writes, self._trainings, clock)
@@ -118,6 +136,20 @@ class Application:
         clustering_service_pb2_grpc.add_ClusteringServiceServicer_to_server(
             ClusteringServicer(pool, clustering, secrets, clock), self._admin
         )
+        recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
+            RecommendationServicer(
+                pool,
+                redis,
+                settings.shards,
+                Checker(pool, redis, secrets, clock),
+                RecommendationCommands(writes, self._trainings, clock),
+                self._trainings,
+                clock,
+            ),
+            self._admin,
+        )
+        alert_service_pb2_grpc.add_AlertServiceServicer_to_server(AlertServicer(pool, clock), self._admin)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(pool), self._admin)
         self.port = self._listen(self._allocation, (SERVICE,), settings, settings.port)
         self.admin_port = self._listen(self._admin, _ADMIN, settings, settings.admin_port)
 

@@ -7,7 +7,7 @@ from server.clock import Clock
 from server.settings import Settings
 from storage.encryption import load_secrets, write_secret
 from storage.postgres import api_keys as stored_keys
-from storage.postgres import experiments
+from storage.postgres import audit, experiments
 from storage.postgres.pool import agree_on_installation, connect, migrate
 from storage.redis import api_keys, publications, streams
 from storage.redis.client import Client, create_client
@@ -49,6 +49,7 @@ async def _first_key(settings: Settings, connection: asyncpg.Connection, redis: 
         name="first key",
         secret_hash=hash_key(text),
         scopes=SCOPES,
+        actor=audit.SAMPLIT,
         now=clock(),
     )
     await api_keys.publish(redis, await stored_keys.active(connection))

@@ -17,7 +17,6 @@ from storage.postgres.pool import Connection
 log = structlog.get_logger()
 MOST_CONTEXTS = 100_000
 _CHUNK = 5_000
-_ACTOR = "samplit"
 
 
 class ClusterTrainer:
@@ -47,7 +46,7 @@ class ClusterTrainer:
         """Ask for what the age of models and traffic ask for; answers every job that is not done."""
         async with self._pool.acquire() as connection:
             for number in await clustering_jobs.due(connection, MIN_ASSIGNMENTS, self._clock()):
-                await clustering_jobs.request(connection, number, _ACTOR, self._clock())
+                await clustering_jobs.request(connection, number, audit.SAMPLIT, self._clock())
             return await clustering_jobs.under_way(connection)
 
     async def _train(self, connection: Connection, job_id: uuid.UUID, experiment: Experiment) -> Training:
@@ -88,12 +87,12 @@ class ClusterTrainer:
             count = await clustering_jobs.count_assignments(connection, experiment.number)
             version = await clusters.insert(connection, self._secrets, place, training, count, now)
             await clustering_jobs.succeed(connection, job_id, version, now)
-            detail = {"model_version": version, "clusters": len(training.sizes)}
-            await audit.record(connection, experiment.number, _ACTOR, "clusters.trained", detail, now)
+            made = {"model_version": version, "clusters": len(training.sizes)}
+            await audit.record(connection, experiment.number, audit.SAMPLIT, "clusters.trained", {}, made, now)
             pending = await segmentations.pending(connection, experiment.number)
             wanted = before.segmentation.mode if pending is None else pending.mode
             if wanted is SegmentationMode.AUTO:
-                actor = _ACTOR if pending is None else pending.actor
+                actor = audit.SAMPLIT if pending is None else pending.actor
                 await segmentations.prepare(connection, experiment.number, wanted, (), actor, now, version)
             await experiments.move_revision(connection, experiment.number, now)  # names are published with it
         log.info("clusters trained", experiment=experiment.experiment_id, model=version, clusters=len(training.sizes))

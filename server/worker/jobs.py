@@ -5,8 +5,10 @@ Once a minute one of the workers looks what is due.
 
 import asyncio
 import uuid
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import structlog
@@ -15,6 +17,7 @@ from pgqueuer.models import Schedule
 
 from server.tasks import end
 from server.worker.cluster import ClusterTrainer
+from server.worker.sweep import Sweep
 from storage.postgres import queue
 from storage.postgres.pool import SCHEMA
 
@@ -29,11 +32,12 @@ _STOP_SECONDS = 5.0
 class Jobs:
     """One worker's part."""
 
-    def __init__(self, dsn: str, trainer: ClusterTrainer) -> None:
-        """`trainer` does the jobs that queue.TRAIN names."""
+    def __init__(self, dsn: str, trainer: ClusterTrainer, sweep: Sweep) -> None:
+        """`trainer` does the jobs that queue.TRAIN names, `sweep` that of queue.CHECK."""
         self._dsn = dsn
         self._trainer = trainer
-        self._trainings: set[asyncio.Task[None]] = set()
+        self._sweep = sweep
+        self._begun: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Work until cancelled, through outages of Postgres."""
@@ -51,22 +55,30 @@ class Jobs:
 
         @queuer.entrypoint(queue.TRAIN)
         async def train(job: Job) -> None:
-            training = asyncio.create_task(self._trainer(uuid.UUID((job.payload or b"").decode())))
-            self._trainings.add(training)
-            training.add_done_callback(self._trainings.discard)
-            try:
-                await asyncio.wait({training})
-            finally:
-                await end(training)
-            if training.cancelled():
-                raise RetryRequested(timedelta(0), "this worker stops")
-            training.result()
+            await self._do(self._trainer(uuid.UUID((job.payload or b"").decode())))
+
+        @queuer.entrypoint(queue.CHECK)
+        async def check(_job: Job) -> None:
+            await self._do(self._sweep())
 
         @queuer.schedule("look_what_is_due", _EVERY_MINUTE)
         async def look(_schedule: Schedule) -> None:
             await self._enqueue_due(pool)
 
         return queuer
+
+    async def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it, or leave it to another worker if this one stops."""
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        try:
+            await asyncio.wait({task})
+        finally:
+            await end(task)
+        if task.cancelled():
+            raise RetryRequested(timedelta(0), "this worker stops")
+        task.result()
 
     async def _work(self, queuer: PgQueuer) -> None:
         """Work until cancelled; then leave what is begun to others."""
@@ -77,7 +89,7 @@ class Jobs:
             await asyncio.shield(work)
         finally:
             queuer.shutdown.set()
-            await end(*self._trainings)
+            await end(*self._begun)
             with suppress(asyncio.CancelledError):  # of us, once more
                 await asyncio.wait({work}, timeout=_STOP_SECONDS)
             await end(work)
@@ -85,3 +97,5 @@ class Jobs:
     async def _enqueue_due(self, pool: asyncpg.Pool) -> None:
         for job_id in await self._trainer.due():
             await queue.enqueue(pool, queue.TRAIN, str(job_id))
+        if await self._sweep.is_due():
+            await queue.enqueue(pool, queue.CHECK, "all")

@@ -9,7 +9,7 @@ import structlog
 
 from server.clock import Clock
 from server.fields import LEAST_MATURITY, MOST_MATURITY
-from storage.postgres import cohorts, experiments, maturity
+from storage.postgres import audit, cohorts, experiments, maturity
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 300.0
@@ -63,5 +63,7 @@ class MaturityFinder:
         if locked is None or not locked.auto_maturity:
             return
         await maturity.store(connection, experiment.number, seconds, now)
+        difference = {"maturity_seconds": locked.maturity_seconds}, {"maturity_seconds": seconds}
+        await audit.record(connection, experiment.number, audit.SAMPLIT, "experiment.update", *difference, now)
         log.info("maturity found", experiment=experiment_id, seconds=seconds)
         self._changed({experiment.number})

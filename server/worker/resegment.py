@@ -1,13 +1,14 @@
 """Moves experiments to the segmentation that was asked for: chooses segments, labels history, and lets it serve."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import structlog
 
 from allocator.errors import ClusterModelUnreadableError
-from allocator.experiment import SegmentationMode
-from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER_NUMBER, cluster_key, cluster_segment
+from allocator.experiment import Experiment, SegmentationMode
+from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER, cluster_key, cluster_segment
 from server.clock import Clock
 from server.publisher import advance_posterior, publish_segments
 from storage.encryption import Secrets
@@ -100,7 +101,7 @@ class Resegmenter:
                 return {cluster_key(each): cluster_segment(each) for each in model.numbers}
             case SegmentationMode.MANUAL:
                 keys = await segmentations.largest_segments(connection, target, most)
-                return {key: number for number, key in enumerate(keys, OTHER_NUMBER + 1)}
+                return {OTHER: OTHER_NUMBER} | {key: number for number, key in enumerate(keys, OTHER_NUMBER + 1)}
 
     async def _refuse(
         self,
@@ -128,13 +129,19 @@ class Resegmenter:
             if before is None or current is None or current.version != target.version:
                 return None
             await segmentations.serve(connection, target, self._clock())
-            detail = {
-                "from": list(before.segmentation.segment_by),
-                "to": list(target.segment_by),
-                "mode": target.mode.value,
-                "model_version": target.model_version,
-                "segmentation_version": target.version,
-            }
-            await audit.record(connection, before.number, "samplit", "segmentation.serves", detail, self._clock())
             after = await experiments.get(connection, experiment_id)
-            return None if after is None else await advance_posterior(connection, self._secrets, after, self._clock)
+            if after is None:
+                return None
+            rules = _rule(before), _rule(after)
+            await audit.record(connection, before.number, audit.SAMPLIT, "segmentation.serves", *rules, self._clock())
+            return await advance_posterior(connection, self._secrets, after, self._clock)
+
+
+def _rule(experiment: Experiment) -> dict[str, Any]:
+    segmentation = experiment.segmentation
+    return {
+        "mode": segmentation.mode.value,
+        "segment_by": list(segmentation.segment_by),
+        "model_version": segmentation.model_version,
+        "segmentation_version": experiment.segmentation_version,
+    }

@@ -3,7 +3,11 @@
 import asyncio
 
 from allocator.kernels import warm_up
+from server.adaptation.check import Checker
+from server.alerts.watch import Watch
 from server.clock import Clock
+from server.notify.recipients import Recipients
+from server.notify.sender import Sender
 from server.settings import Settings
 from server.tasks import run_together
 from server.worker.admit import Admission
@@ -15,6 +19,7 @@ from server.worker.publish import Publisher
 from server.worker.reconcile import Reconciler
 from server.worker.resegment import Resegmenter
 from server.worker.share import Share
+from server.worker.sweep import Sweep
 from storage.encryption import load_secrets
 from storage.postgres.labels import Labeller
 from storage.postgres.pool import close_pool, create_pool
@@ -41,6 +46,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         await reconciler.once()
         share = Share(dsn, settings.shards)
         labeller = Labeller(secrets)
+        sweep = Sweep(pool, Checker(pool, redis, secrets, clock), clock)
         drains = [
             Drain(dsn, redis, shard, settings, share=share, labeller=labeller, counted=publisher.changed)
             for shard in range(settings.shards)
@@ -53,7 +59,9 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
             Resegmenter(pool, redis, secrets, labeller, clock).run(),
             Admission(pool, redis, clock).run(),
             MaturityFinder(pool, clock, publisher.changed).run(),
-            Jobs(dsn, ClusterTrainer(pool, secrets, clock)).run(),
+            Jobs(dsn, ClusterTrainer(pool, secrets, clock), sweep).run(),
+            Watch(pool, redis, settings.shards, clock).run(),
+            Sender(pool, Recipients.of(settings), clock).run(),
             *(drain.run() for drain in drains),
         )
     finally:

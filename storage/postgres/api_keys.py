@@ -1,8 +1,9 @@
-"""API keys. Only a hash of the secret is kept."""
+"""API keys. Only a hash of the secret is kept; who made or closed a key is in the audit."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from storage.postgres import audit
 from storage.postgres.pool import Connection
 
 
@@ -27,20 +28,31 @@ class ActiveKey:
 
 
 async def insert(
-    connection: Connection, *, key_id: str, name: str, secret_hash: bytes, scopes: tuple[str, ...], now: datetime
+    connection: Connection,
+    *,
+    key_id: str,
+    name: str,
+    secret_hash: bytes,
+    scopes: tuple[str, ...],
+    actor: str,
+    now: datetime,
 ) -> None:
     """Store a key; one with the same hash is left as it is."""
-    await connection.execute(
-        """
-        INSERT INTO api_keys (key_id, name, secret_hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT DO NOTHING
-        """,
-        key_id,
-        name,
-        secret_hash,
-        scopes,
-        now,
-    )
+    async with connection.transaction():
+        status = await connection.execute(
+            """
+            INSERT INTO api_keys (key_id, name, secret_hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT DO NOTHING
+            """,
+            key_id,
+            name,
+            secret_hash,
+            scopes,
+            now,
+        )
+        if status == "INSERT 0 1":
+            made = {"key_id": key_id, "name": name, "scopes": scopes}
+            await audit.record(connection, None, actor, "key.created", {}, made, now)
 
 
 async def list_all(connection: Connection) -> list[ApiKey]:
@@ -57,9 +69,17 @@ async def active(connection: Connection) -> list[ActiveKey]:
     return [ActiveKey(r["key_id"], r["secret_hash"], tuple(r["scopes"])) for r in rows]
 
 
-async def revoke(connection: Connection, key_id: str, now: datetime) -> bool:
+async def revoke(connection: Connection, key_id: str, *, actor: str, now: datetime) -> bool:
     """Close a key for good; whether there was an open one."""
-    status = await connection.execute(
-        "UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL", key_id, now
-    )
-    return status == "UPDATE 1"
+    async with connection.transaction():
+        closed = await connection.fetchrow(
+            """
+            UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL
+            RETURNING key_id, name, scopes
+            """,
+            key_id,
+            now,
+        )
+        if closed is not None:
+            await audit.record(connection, None, actor, "key.revoked", dict(closed), {}, now)
+    return closed is not None

@@ -3,7 +3,7 @@
 The caller is in a transaction, and holds the experiments. Knows nothing of counts.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -52,21 +52,18 @@ _INSERT_ASSIGNMENTS = """
             LEFT JOIN pending_segmentations next USING (experiment_no)
         ORDER BY experiment_no, user_key -- so that drains cannot wait for each other in a ring
         ON CONFLICT DO NOTHING
-        RETURNING experiment_no, cells, variant_no, day, assigned_at
+        RETURNING experiment_no, user_key, cells, variant_no, day, assigned_at
     )
     SELECT experiment_no, cells, variant_no, day, min(assigned_at) AS assigned_at, NULL::timestamptz AS converted_at,
-        count(*) AS users
+        count(*) AS users, max(assigned_at) AS latest, array_agg(user_key) AS user_keys
     FROM inserted JOIN experiments USING (experiment_no)
     GROUP BY 1, 2, 3, 4, CASE WHEN maturity_seconds > 0 THEN cohort_of(assigned_at, maturity_seconds) END
 """
 _SEE = """
-    WITH seen AS (
-        UPDATE assignments a SET seen_on = $1
-        FROM unnest($2::int[], $3::bytea[]) AS v (experiment_no, user_key)
-        WHERE a.experiment_no = v.experiment_no AND a.user_key = v.user_key AND a.seen_on < $1
-        RETURNING a.experiment_no
-    )
-    SELECT experiment_no, count(*) FROM seen GROUP BY 1
+    UPDATE assignments a SET seen_on = $1
+    FROM unnest($2::int[], $3::bytea[]) AS v (experiment_no, user_key)
+    WHERE a.experiment_no = v.experiment_no AND a.user_key = v.user_key AND a.seen_on < $1
+    RETURNING a.experiment_no, a.variant_no, a.seen_on, a.context
 """
 _EPOCH = date(1970, 1, 1)
 _REASONS = {each.value: each.name for each in Reason}
@@ -81,39 +78,34 @@ async def assign(
     models: Mapping[int, Mapping[int, int]],
     labeller: Labeller,
 ) -> list[asyncpg.Record]:
-    """Store those of users who have no assignment, the first of each; answers the new ones as `credit` takes them.
+    """Store those of users who have no assignment; answers the new ones as `credit` takes them, with their keys.
 
-    models: by experiment, the model of each segmentation that counts and has one.
+    events: one for each user. models: by experiment, the model of each segmentation that counts and has one.
     """
     if not events:
         return []
     segments = sorted({(e.experiment, e.segmentation_version, e.segment, e.segment_key) for e in events})
     await connection.execute(_INSERT_SEGMENTS, *columns(segments, 4))
     await connection.execute(_CREATE_STAGE)
-    first = {(e.experiment, e.user_key): e for e in reversed(events)}
-    labels = await _labels(connection, list(first.values()), models, labeller)
+    labels = await _labels(connection, events, models, labeller)
     with _storable():
         await connection.copy_records_to_table(
             "staged_assignments",
             records=(
-                (*_row(event, time_zones[event.experiment]), _encode_json(labels.get(user, {})).decode())
-                for user, event in first.items()
+                (*_row(e, time_zones[e.experiment]), _encode_json(labels.get((e.experiment, e.user_key), {})).decode())
+                for e in events
             ),
         )
     return list(await connection.fetch(_INSERT_ASSIGNMENTS))
 
 
-async def visit(connection: Connection, events: Sequence[VisitEvent]) -> Counter[tuple[int, date]]:
-    """Note the last day of users who have an assignment; answers how many are new on each experiment's days."""
+async def visit(connection: Connection, events: Sequence[VisitEvent]) -> list[asyncpg.Record]:
+    """Note the last day of users who have an assignment; answers those who had not been seen on the day."""
     users: dict[date, list[tuple[int, bytes]]] = defaultdict(list)
     with _storable():
         for event in sorted(events, key=lambda e: (e.experiment, e.user_key)):
             users[_EPOCH + timedelta(event.day)].append((event.experiment, event.user_key))
-    visitors: Counter[tuple[int, date]] = Counter()
-    for day in sorted(users):
-        for number, count in await connection.fetch(_SEE, day, *columns(users[day], 2)):
-            visitors[number, day] = count
-    return visitors
+    return [row for day in sorted(users) for row in await connection.fetch(_SEE, day, *columns(users[day], 2))]
 
 
 async def _labels(

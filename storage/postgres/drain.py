@@ -5,19 +5,20 @@ counted row keeps the posterior version that first knows it: the next one, since
 FOR UPDATE and counting takes it FOR SHARE.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import asyncpg
 from msgspec.structs import astuple
 
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent
+from storage.postgres import dimensions, traffic
 from storage.postgres.arrivals import assign, visit
 from storage.postgres.credit import Counting, credit
 from storage.postgres.labels import Labeller
 from storage.postgres.pool import Connection, columns
-from storage.postgres.traffic import add_visitors
 
 # Reading comes after locking, in a statement of its own: one statement would see what was there before it waited.
 _LOCK_EXPERIMENTS = "SELECT FROM experiments WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE"
@@ -49,7 +50,7 @@ _CREDIT = """
     WHERE a.experiment_no = c.experiment_no AND a.user_key = c.user_key
         AND (a.converted_at IS NULL OR NOT is_success(a.assigned_at, a.converted_at, e.maturity_seconds)
             AND is_success(a.assigned_at, c.occurred_at, e.maturity_seconds))
-    RETURNING a.experiment_no, a.cells, a.variant_no, a.day, a.assigned_at, a.converted_at,
+    RETURNING a.experiment_no, a.cells, a.variant_no, a.day, a.assigned_at, a.converted_at, a.context,
         is_success(a.assigned_at, a.converted_at, e.maturity_seconds) AS success
 """
 
@@ -73,18 +74,46 @@ async def write(connection: Connection, events: Sequence[Event], labeller: Label
             for number, row in experiments.items()
             if row["models"]
         }
-        assignments = [event for event in events if isinstance(event, AssignmentEvent)]
-        trials = await assign(connection, assignments, zones, models, labeller)
+        users = {(e.experiment, e.user_key): e for e in reversed(events) if isinstance(e, AssignmentEvent)}
+        trials = await assign(connection, list(users.values()), zones, models, labeller)
         successes = await _convert(connection, [e for e in events if isinstance(e, ConversionEvent)], experiments)
-        visitors = await visit(connection, [e for e in events if isinstance(e, VisitEvent)])
-        for row in trials:
-            visitors[row["experiment_no"], row["day"]] += row["users"]
-        await add_visitors(connection, visitors)
+        visits = await visit(connection, [e for e in events if isinstance(e, VisitEvent)])
+        await _note_traffic(connection, trials, successes, visits, users)
         counting = {
             number: Counting(tuple(row["versions"]), row["pending_version"], row["has_cohorts"])
             for number, row in experiments.items()
         }
         return await credit(connection, trials, successes, counting)
+
+
+async def _note_traffic(
+    connection: Connection,
+    trials: Sequence[asyncpg.Record],
+    successes: Sequence[asyncpg.Record],
+    visits: Sequence[asyncpg.Record],
+    users: Mapping[tuple[int, bytes], AssignmentEvent],
+) -> None:
+    """Who came, by day and by what is known of them, and when."""
+    tally = dimensions.Tally()
+    visitors: Counter[tuple[int, date]] = Counter()
+    for row in trials:
+        number, day = row["experiment_no"], row["day"]
+        visitors[number, day] += row["users"]
+        contexts = (users[number, key].context for key in row["user_keys"])
+        tally.assigned((number, day, row["variant_no"]), contexts)
+    for row in visits:
+        number, day = row["experiment_no"], row["seen_on"]
+        visitors[number, day] += 1
+        tally.came_back((number, day, row["variant_no"]), [row["context"]])
+    for row in successes:
+        tally.converted((row["experiment_no"], row["day"], row["variant_no"]), [row["context"]])
+    await traffic.add_visitors(connection, visitors)
+    await dimensions.add(connection, tally)
+    await traffic.note_activity(
+        connection,
+        [(row["experiment_no"], row["latest"]) for row in trials],
+        [(row["experiment_no"], row["converted_at"]) for row in successes],
+    )
 
 
 async def _convert(

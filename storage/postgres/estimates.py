@@ -1,6 +1,6 @@
 """The log of assignments, summed for estimates: one row for each period, segment and variant, however long the log."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -16,6 +16,7 @@ _SPAN = """
     SELECT extract(epoch FROM min(assigned_at))::float8 AS first, extract(epoch FROM max(assigned_at))::float8 AS last
     FROM assignments JOIN experiments USING (experiment_no)
     WHERE experiment_no = $1 AND cells ? $2 AND assigned_at < mature_before($3, maturity_seconds)
+        AND assigned_at >= coalesce($4, '-infinity'::timestamptz)
 """
 _SUMS = """
     SELECT period, cell AS segment_no, variant_no, count(*) AS trials, count(*) FILTER (WHERE won) AS successes,
@@ -34,6 +35,7 @@ _SUMS = """
             (q_segment - (variant_no = $3)::int) / marginal_propensity AS a
         FROM assignments JOIN experiments USING (experiment_no)
         WHERE experiment_no = $1 AND cells ? $2 AND assigned_at < mature_before($6, maturity_seconds)
+            AND assigned_at >= coalesce($7, '-infinity'::timestamptz)
     ) weighted
     GROUP BY period, cell, variant_no
 """
@@ -45,23 +47,37 @@ _LIVES = """
 
 
 class SummedLog(NamedTuple):
-    """The log by index: segment and variant numbers in the order of the arrays' axes."""
+    """The log by index: segment and variant numbers in the order of the arrays' axes, and when each period began."""
 
     log: LoggedAssignments
     segments: list[int]
     variants: list[int]
+    periods: list[datetime]
 
 
 async def summed_log(
-    connection: Connection, experiment_number: int, segmentation_version: int, control: int, now: datetime
+    connection: Connection,
+    experiment_number: int,
+    segmentation_version: int,
+    control: int,
+    now: datetime,
+    *,
+    since: datetime | None = None,
+    by_day: bool = False,
 ) -> SummedLog | None:
-    """What estimates need of one segmentation's log; None before any user is mature. `control` is a variant number."""
+    """What estimates need of one segmentation's log; None before any user is mature.
+
+    control: a variant number. since: only of users who came from then on; by_day: periods are days from then on,
+    rather than shorter where there are few days.
+    """
     version = str(segmentation_version)
-    span = await connection.fetchrow(_SPAN, experiment_number, version, now)
+    span = await connection.fetchrow(_SPAN, experiment_number, version, now, since)
     if span is None or span["first"] is None:
         return None
     first, width = span["first"], period_seconds(span["last"] - span["first"])
-    rows = await connection.fetch(_SUMS, experiment_number, version, control, first, width, now)
+    if by_day:
+        first, width = first if since is None else since.timestamp(), _DAY_SECONDS
+    rows = await connection.fetch(_SUMS, experiment_number, version, control, first, width, now, since)
     lives = await connection.fetch(_LIVES, experiment_number)
     periods = sorted({row["period"] for row in rows})
     segments = sorted({row["segment_no"] for row in rows})
@@ -91,7 +107,9 @@ async def summed_log(
         lowest=lowest,
         drawable=np.array([[_drawable(life, first + period * width, width) for life in lives] for period in periods]),
     )
-    return SummedLog(log, segments, variants)
+    return SummedLog(
+        log, segments, variants, [datetime.fromtimestamp(first + period * width, UTC) for period in periods]
+    )
 
 
 def period_seconds(span: float) -> float:

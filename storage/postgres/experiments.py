@@ -18,11 +18,13 @@ from allocator.experiment import (
     SegmentationMode,
     Variant,
 )
+from storage.postgres import decision_rules
 from storage.postgres.pool import Connection
 
 _COLUMNS = """
     SELECT e.*, c.segmentation_version, c.mode, c.segment_by, c.min_samples_per_segment,
-        c.max_segments, c.max_clusters, c.model_version,
+        c.max_segments, c.max_clusters, c.model_version, c.auto_activation, c.auto_activation_threshold,
+        c.auto_clustering_enabled,
         (SELECT jsonb_object_agg('cluster:' || n.cluster_no, n.name) FROM clusters n
          WHERE n.experiment_no = e.experiment_no) AS cluster_names,
         (SELECT jsonb_agg(jsonb_build_object('number', v.variant_no, 'variant_id', v.variant_id, 'name', v.name,
@@ -88,8 +90,8 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
     await connection.execute(
         """
         INSERT INTO experiment_segmentation_config (experiment_no, mode, segment_by, min_samples_per_segment,
-            max_segments, max_clusters)
-        VALUES ($1, $2, $3, $4, $5, $6)
+            max_segments, max_clusters, auto_activation, auto_activation_threshold, auto_clustering_enabled)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         """,
         number,
         draft.segmentation.mode.value,
@@ -97,8 +99,12 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
         draft.segmentation.min_samples_per_segment,
         draft.segmentation.max_segments,
         draft.segmentation.max_clusters,
+        draft.segmentation.auto_activation,
+        draft.segmentation.auto_activation_threshold,
+        draft.segmentation.auto_clustering_enabled,
     )
     await _write_variants(connection, number, draft.variants, now)
+    await decision_rules.keep(connection, number)
     return cast("Experiment", await get(connection, draft.experiment_id))
 
 
@@ -149,7 +155,8 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
     await connection.execute(
         """
         UPDATE experiment_segmentation_config SET mode = $2, segment_by = $3, min_samples_per_segment = $4,
-            max_segments = $5, max_clusters = $6, model_version = $7
+            max_segments = $5, max_clusters = $6, model_version = $7, auto_activation = $8,
+            auto_activation_threshold = $9, auto_clustering_enabled = $10
         WHERE experiment_no = $1
         """,
         experiment.number,
@@ -159,10 +166,14 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
         experiment.segmentation.max_segments,
         experiment.segmentation.max_clusters,
         experiment.segmentation.model_version,
+        experiment.segmentation.auto_activation,
+        experiment.segmentation.auto_activation_threshold,
+        experiment.segmentation.auto_clustering_enabled,
     )
     if experiment.state is ExperimentState.DRAFT:
         await connection.execute("DELETE FROM element_variants WHERE experiment_no = $1", experiment.number)
     await _write_variants(connection, experiment.number, experiment.variants, now)
+    await decision_rules.keep(connection, experiment.number)
     return cast("Experiment", await get(connection, experiment.experiment_id))
 
 
@@ -179,6 +190,7 @@ async def move_revision(connection: Connection, experiment_number: int, now: dat
         experiment_number,
         now,
     )
+    await decision_rules.keep(connection, experiment_number)
 
 
 async def progress(connection: Connection) -> list[Progress]:
@@ -222,6 +234,9 @@ def _experiment(row: asyncpg.Record) -> Experiment:
             row["max_segments"],
             row["max_clusters"],
             row["model_version"],
+            row["auto_activation"],
+            row["auto_activation_threshold"],
+            row["auto_clustering_enabled"],
         ),
         segmentation_version=row["segmentation_version"],
         holdout_share=row["holdout_share"],

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from storage.postgres import cohorts, recount
+from storage.postgres import cohorts, dimensions, recount
 from storage.postgres.pool import Connection
 
 _AUTOMATIC = """
@@ -31,7 +31,10 @@ async def observed_delay(
 async def store(connection: Connection, experiment_number: int, maturity_seconds: int, now: datetime) -> None:
     """Change the maturity and count again. The caller holds the experiment's row FOR UPDATE, so nothing is counted."""
     await connection.execute(
-        "UPDATE experiments SET maturity_seconds = $2 WHERE experiment_no = $1", experiment_number, maturity_seconds
+        "UPDATE experiments SET maturity_seconds = $2, maturity_from = posterior_version + 1 WHERE experiment_no = $1",
+        experiment_number,
+        maturity_seconds,
     )
     await recount.repair(connection, await recount.differences(connection, experiment_number))
     await cohorts.recount(connection, experiment_number, now)
+    await dimensions.repair(connection, experiment_number)

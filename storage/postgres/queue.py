@@ -6,6 +6,7 @@ pgqueuer takes a quarter of a second to import, so that is done where it is used
 import asyncpg
 
 TRAIN = "train_clusters"  # what is done with a job; its payload is the id of a clustering job
+CHECK = "check_eligibility"  # of every experiment that is due
 _SIZE = 4  # pgqueuer listens on one
 
 

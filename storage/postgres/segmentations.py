@@ -18,9 +18,8 @@ from storage.postgres.labels import Labeller
 from storage.postgres.pool import Connection
 
 _VERSION = """
-    SELECT greatest(c.segmentation_version, p.segmentation_version) + 1
-    FROM experiment_segmentation_config c LEFT JOIN pending_segmentations p USING (experiment_no)
-    WHERE experiment_no = $1
+    UPDATE experiment_segmentation_config SET newest_version = newest_version + 1
+    WHERE experiment_no = $1 RETURNING newest_version
 """
 _INSERT = """
     INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at,
@@ -58,9 +57,14 @@ _LABEL_AS = f"""
 _SERVE = """
     UPDATE experiment_segmentation_config c
     SET segmentation_version = p.segmentation_version, mode = p.mode, segment_by = p.segment_by,
-        model_version = p.model_version
-    FROM pending_segmentations p WHERE p.experiment_no = $1 AND c.experiment_no = $1
+        model_version = p.model_version, serves_since = $2, evidence_from = CASE
+            WHEN p.mode = 'DISABLED' AND c.mode <> 'DISABLED' THEN ($2 AT TIME ZONE time_zone)::date + $3::int
+            ELSE evidence_from
+        END
+    FROM pending_segmentations p JOIN experiments USING (experiment_no)
+    WHERE p.experiment_no = $1 AND c.experiment_no = $1
 """
+_REST_DAYS = 14
 _DELETE_COUNTS = "DELETE FROM segment_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
 _DELETE_COHORTS = "DELETE FROM cohort_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
 
@@ -184,9 +188,12 @@ async def _label(
 
 
 async def serve(connection: Connection, target: PendingSegmentation, now: datetime) -> None:
-    """Let the version take over; the counts of others go. The caller holds the experiment FOR UPDATE."""
+    """Let the version take over; the counts of others go. The caller holds the experiment FOR UPDATE.
+
+    Where segmenting ends, it rests for two weeks, and evidence for it starts anew then.
+    """
     number = target.experiment_number
-    await connection.execute(_SERVE, number)
+    await connection.execute(_SERVE, number, now, _REST_DAYS)
     await connection.execute("DELETE FROM pending_segmentations WHERE experiment_no = $1", number)
     await experiments.move_revision(connection, number, now)
     await connection.execute(_DELETE_COUNTS, number, 0, target.version - 1)
@@ -194,7 +201,7 @@ async def serve(connection: Connection, target: PendingSegmentation, now: dateti
 
 
 async def registries(connection: Connection, experiment_number: int) -> dict[int, dict[str, int]]:
-    """The segments of every version that has some, or serves: numbers by key, negative where a segment is retired."""
+    """The segments of every version that has some, serves or will: numbers by key, negative where one is retired."""
     rows = await connection.fetch(
         """
         SELECT segmentation_version, segment_key, CASE WHEN retired THEN -segment_no ELSE segment_no END
@@ -203,10 +210,10 @@ async def registries(connection: Connection, experiment_number: int) -> dict[int
         experiment_number,
         OTHER_NUMBER,
     )
-    serving: int = await connection.fetchval(
-        "SELECT segmentation_version FROM experiment_segmentation_config WHERE experiment_no = $1", experiment_number
+    counted = await connection.fetch(
+        "SELECT segmentation_version FROM counted_segmentations WHERE experiment_no = $1", experiment_number
     )
-    found: dict[int, dict[str, int]] = {serving: {}}
+    found: dict[int, dict[str, int]] = {row["segmentation_version"]: {} for row in counted}
     for version, key, number in rows:
         found.setdefault(version, {})[key] = number
     return found

@@ -1,10 +1,10 @@
 """Who comes: users lately, by segment, which decides what segments are kept; visitors and bots a day."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 
 from allocator.experiment import Experiment
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, columns
 
 _SEGMENTED = """
     SELECT experiment_id FROM experiments JOIN experiment_segmentation_config USING (experiment_no)
@@ -19,6 +19,15 @@ _STORE = """
     SELECT $1, $2, * FROM unnest($3::text[], $4::int[], $5::boolean[])
     ON CONFLICT (experiment_no, segmentation_version, segment_no) DO UPDATE SET retired = excluded.retired
         WHERE experiment_segments.retired <> excluded.retired
+"""
+_NOTE_ACTIVITY = """
+    INSERT INTO experiment_activity AS a
+    SELECT experiment_no, max(assigned_at), max(converted_at)
+    FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) AS t (experiment_no, assigned_at, converted_at)
+    GROUP BY 1 ORDER BY 1
+    ON CONFLICT (experiment_no) DO UPDATE SET
+        last_assignment_at = greatest(a.last_assignment_at, excluded.last_assignment_at),
+        last_conversion_at = greatest(a.last_conversion_at, excluded.last_conversion_at)
 """
 
 
@@ -67,6 +76,35 @@ async def add_visitors(connection: Connection, visitors: Mapping[tuple[int, date
         """,
         _in_order(visitors),
     )
+
+
+async def note_activity(
+    connection: Connection, assigned: Iterable[tuple[int, datetime]], converted: Iterable[tuple[int, datetime]]
+) -> None:
+    """Note that users were assigned and have converted, by experiment number."""
+    times = [(number, at, None) for number, at in assigned] + [(number, None, at) for number, at in converted]
+    await connection.execute(_NOTE_ACTIVITY, *columns(times, 3))
+
+
+async def activity(connection: Connection, experiment_number: int) -> tuple[datetime | None, datetime | None]:
+    """When a user was assigned last, and when one converted."""
+    row = await connection.fetchrow(
+        "SELECT last_assignment_at, last_conversion_at FROM experiment_activity WHERE experiment_no = $1",
+        experiment_number,
+    )
+    return (None, None) if row is None else tuple(row)
+
+
+async def visitors(connection: Connection, experiment_number: int, first: date, end: date) -> dict[date, int]:
+    """Distinct users of each day, from one to before another; days without any are left out."""
+    rows = await connection.fetch(
+        "SELECT day, visitors FROM experiment_traffic_stats"
+        " WHERE experiment_no = $1 AND day >= $2 AND day < $3 AND visitors > 0 ORDER BY day",
+        experiment_number,
+        first,
+        end,
+    )
+    return {row["day"]: row["visitors"] for row in rows}
 
 
 async def add_bot_requests(connection: Connection, requests: Mapping[tuple[int, date], int]) -> None:

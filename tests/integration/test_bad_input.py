@@ -153,21 +153,6 @@ async def test_contents(service: Service, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("segmentation", "field"),
-    [
-        ({"auto_activation": True}, "auto_activation"),
-        ({"auto_activation_threshold": 5}, "auto_activation_threshold"),
-        ({"auto_clustering_enabled": True}, "auto_clustering_enabled"),
-    ],
-)
-async def test_segmentation_that_is_not_built(service: Service, segmentation: dict[str, Any], field: str) -> None:
-    message = experiment(segmentation=experiment_pb2.SegmentationConfig(**segmentation))
-    refusal = await refused(service.call("CreateExperiment", experiment=message))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refusal.fields == [f"experiment.segmentation.{field}"]
-
-
-@pytest.mark.parametrize(
     ("fields", "paths"),
     [
         ({"event_id": ""}, ["event_id"]),
@@ -221,6 +206,7 @@ async def test_keys_and_scopes(service: Service, clock: Clock) -> None:
         name="edge",
         secret_hash=key.secret_hash,
         scopes=("allocate",),
+        actor="test",
         now=clock.now,
     )
     await api_keys.publish(redis, await stored_keys.active(connection))
@@ -232,7 +218,7 @@ async def test_keys_and_scopes(service: Service, clock: Clock) -> None:
     await service.running()
     allocate = pb.AllocateUserRequest(experiment_id="cta", user_identifier="u1")
     assert (await service.allocation.AllocateUser(allocate, metadata=edge)).variant_id
-    assert await stored_keys.revoke(connection, key.key_id, clock.now)
+    assert await stored_keys.revoke(connection, key.key_id, actor="test", now=clock.now)
     await api_keys.publish(redis, await stored_keys.active(connection))
     await service.application._authenticator.reload()
     refusal = await refused(service.allocation.AllocateUser(allocate, metadata=edge))

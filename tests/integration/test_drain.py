@@ -22,7 +22,7 @@ from server.worker.share import Share
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent, encode_event
-from storage.postgres import drain, posteriors, recount, traffic
+from storage.postgres import dimensions, drain, posteriors, recount, traffic
 from storage.postgres.labels import Labeller
 from storage.postgres.pool import connect
 from storage.redis import keys
@@ -159,6 +159,7 @@ async def test_new_users_count_for_both_segmentations_and_their_cohorts(log: Log
     ]
     await log.write(events)
     assert await recount.differences(log.connection) == []
+    assert await dimensions.differences(log.connection) == 0
     counted = "SELECT segmentation_version, segment_no, sum(trials)::int FROM {} GROUP BY 1, 2 ORDER BY 1, 2"
     for table in ("segment_counts", "cohort_counts"):
         rows = await log.connection.fetch(counted.format(table))
@@ -299,6 +300,7 @@ async def test_the_tables_of_a_version_follow_from_the_log(
 async def test_counts_that_went_wrong_are_found_and_repaired(log: Log) -> None:
     await log.write([log.assigned(1), log.assigned(2, 1), log.converted(2)])
     assert await recount.differences(log.connection) == []
+    assert await dimensions.differences(log.connection) == 0
     await log.connection.execute("UPDATE segment_counts SET trials = trials + 3 WHERE variant_no = 0")
     await log.connection.execute("DELETE FROM segment_counts WHERE variant_no = 1")
     found = await recount.differences(log.connection)
@@ -307,6 +309,7 @@ async def test_counts_that_went_wrong_are_found_and_repaired(log: Log) -> None:
     await recount.repair(log.connection, found)
     assert await log.counts() == [(0, 2, 0), (1, 1, 1)]
     assert await recount.differences(log.connection) == []
+    assert await dimensions.differences(log.connection) == 0
 
 
 async def test_redis_is_refilled_with_what_was_published(

@@ -150,6 +150,8 @@ async def test_the_maturity_is_found(service: Service, worker: None, clock: Cloc
     found = (await service.call("GetExperiment", experiment_id="cta")).experiment
     assert found.maturity.seconds == pytest.approx(114 * 60, abs=60)
     assert found.auto_maturity
+    (event,) = (await service.call("ListAuditEvents", action_prefix="experiment.update")).events
+    assert (event.actor, dict(event.after)) == ("samplit", {"maturity_seconds": found.maturity.seconds})
     await service.learned("cta", 300, 114)
     changed.clear()
     await finder.once()

@@ -14,8 +14,9 @@ from samplit.admin.v1 import experiment_pb2, segmentation_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
+from allocator.experiment import SegmentationMode
 from server.worker.admit import Admission
-from storage.postgres import recount
+from storage.postgres import recount, segmentations
 from storage.postgres.pool import connect, create_pool
 from storage.redis import bots, keys
 from storage.redis.segments import load
@@ -173,10 +174,15 @@ async def test_a_newer_wish_replaces_what_is_being_prepared(service: Service, ds
     assert (await update(service, MANUAL, ["device"])).pending.segmentation_version == 3
     assert not (await update(service, DISABLED)).HasField("pending")
     connection = await connect(dsn)
-    events = await connection.fetch("SELECT actor, action, detail FROM audit_events ORDER BY event_no")
+    events = await connection.fetch(
+        "SELECT actor, action, before, after FROM audit_events WHERE starts_with(action, 'seg') ORDER BY event_no"
+    )
     await connection.close()
     assert [event["action"] for event in events] == ["segmentation.update"] * 4
-    assert events[2]["detail"]["to"]["segment_by"] == ["device"]
+    assert [(event["before"], event["after"]) for event in events[1:3]] == [
+        ({}, {}),
+        ({"segment_by": ["source"]}, {"segment_by": ["device"]}),
+    ]
     assert len({event["actor"] for event in events}) == 1
 
 
@@ -373,3 +379,32 @@ async def test_keys_in_sql_are_those_of_contexts(service: Service, worker: None,
     labelled = {key for key, _, _ in await counts_agree(dsn)}
     again = [request(n + 100, utm_source=value, utm_campaign=value) for n, value in enumerate(odd)]
     assert {answer.segment_key for answer in await allocate(service, again)} == labelled
+
+
+async def test_history_beyond_the_largest_segments_is_seen(service: Service, worker: None) -> None:
+    await service.running(segmentation=experiment_pb2.SegmentationConfig(max_segments=1))
+    await allocate(service, [request(n) for n in range(60)])
+    await service.learned("cta", 60)
+    await update(service, MANUAL, ["source"])
+    await serving(service, 2)
+    results = await service.learned("cta", 60)
+    assert sorted((segment.segment_key, segment.allocations) for segment in results.segments) == [
+        ("other", 40),
+        ("source:facebook", 20),
+    ]
+
+
+async def test_what_was_abandoned_leaves_its_number_behind(service: Service, dsn: str, clock: Clock) -> None:
+    await service.running()
+    connection = await connect(dsn)
+    versions = []
+    for _ in range(2):
+        async with connection.transaction():
+            versions.append(
+                await segmentations.prepare(connection, 1, SegmentationMode.MANUAL, ["source"], "me", clock())
+            )
+            target = await segmentations.pending(connection, 1)
+            assert target is not None
+            await segmentations.choose(connection, target, {"source:google": 2})
+    await connection.close()
+    assert versions == [2, 3]

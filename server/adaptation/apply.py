@@ -1,0 +1,80 @@
+"""Doing what is recommended, for whoever accepts it."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from allocator.adaptation import Proposal, RecommendationKind
+from allocator.experiment import Experiment, ExperimentState, SegmentationMode
+from server.adaptation.move import begin_segmentation
+from storage.postgres import adaptation, audit, clustering_jobs, experiments
+from storage.postgres.pool import Connection
+from storage.postgres.recommendations import Recommendation
+
+_BASELINE_SHARE, _BASELINE_TIME = 0.2, timedelta(days=30)  # at first, after an automatic activation
+_MODES = {
+    RecommendationKind.SEGMENT_BY: SegmentationMode.MANUAL,
+    RecommendationKind.ADD_DIMENSION: SegmentationMode.MANUAL,
+    RecommendationKind.DROP_DIMENSION: SegmentationMode.MANUAL,
+    RecommendationKind.USE_CLUSTERS: SegmentationMode.AUTO,
+    RecommendationKind.TURN_OFF: SegmentationMode.DISABLED,
+}
+
+
+async def apply(
+    connection: Connection, experiment: Experiment, recommendation: Recommendation, actor: str, now: datetime
+) -> tuple[Experiment, int | None]:
+    """Do it, audited; the experiment as it is then, and the segmentation version that begins, if one does.
+
+    The caller holds the experiment FOR UPDATE, and publishes it afterwards.
+    """
+    proposal = recommendation.proposal
+    leads_to = None
+    match proposal.kind:
+        case RecommendationKind.TRAIN_CLUSTERS:
+            await clustering_jobs.request(connection, experiment.number, actor, now)
+            after = experiment
+        case RecommendationKind.FINISH:
+            after = await experiments.update(connection, _finished(experiment, proposal, now), now)
+        case kind:
+            leads_to = await begin_segmentation(connection, experiment, _MODES[kind], proposal.segment_by, actor, now)
+            wanted = replace(experiment, baseline_share=await _baseline(connection, experiment, kind, actor, now))
+            after = await experiments.update(connection, wanted, now)
+    was, is_now = _difference(experiment, after, proposal)
+    is_now |= {"recommendation_id": str(recommendation.recommendation_id), "summary": proposal.summary}
+    await audit.record(connection, experiment.number, actor, "recommendation.accept", was, is_now, now)
+    return after, leads_to
+
+
+def _finished(experiment: Experiment, proposal: Proposal, now: datetime) -> Experiment:
+    winner = next(variant for variant in experiment.variants if variant.number == proposal.winner)
+    return replace(experiment, state=ExperimentState.COMPLETED, completed_at=now, winner_variant_id=winner.variant_id)
+
+
+def _difference(before: Experiment, after: Experiment, proposal: Proposal) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What changes, or will once it is prepared."""
+    was: dict[str, Any] = {}
+    is_now: dict[str, Any] = {}
+    mode = _MODES.get(proposal.kind)
+    if mode is not None:
+        was |= {"mode": before.segmentation.mode.value, "segment_by": list(before.segmentation.segment_by)}
+        is_now |= {"mode": mode.value, "segment_by": list(proposal.segment_by)}
+    if after.state is not before.state:
+        was["state"] = before.state.value
+        is_now |= {"state": after.state.value, "winner_variant_id": after.winner_variant_id}
+    if after.baseline_share != before.baseline_share:
+        was["baseline_share"], is_now["baseline_share"] = before.baseline_share, after.baseline_share
+    return was, is_now
+
+
+async def _baseline(
+    connection: Connection, experiment: Experiment, kind: RecommendationKind, actor: str, now: datetime
+) -> float:
+    """The share of users who are served unsegmented: more at first, where nobody has looked at what is turned on."""
+    state = await adaptation.state(connection, experiment.number)
+    usual = experiment.baseline_share if state.baseline_share_after is None else state.baseline_share_after
+    if actor != audit.SAMPLIT or kind is RecommendationKind.TURN_OFF or usual >= _BASELINE_SHARE:
+        await adaptation.plan_baseline(connection, experiment.number, None, None)
+        return usual
+    await adaptation.plan_baseline(connection, experiment.number, usual, now + _BASELINE_TIME)
+    return min(_BASELINE_SHARE, 1 - experiment.holdout_share)

@@ -1,0 +1,197 @@
+"""Looks at an experiment, proposes what to do, and does it where it may."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import asyncpg
+import structlog
+
+from allocator.adaptation import Eligibility, Proposal, RecommendationKind
+from allocator.errors import ExperimentNotFoundError
+from allocator.experiment import Experiment
+from server.adaptation.apply import apply
+from server.adaptation.findings import Findings, find
+from server.adaptation.propose import proposals
+from server.alerts.report import report
+from server.clock import Clock
+from server.notify.notices import NoticeKind, post
+from storage.encryption import Secrets
+from storage.postgres import adaptation, audit, experiments, recommendations
+from storage.postgres.alerts import AlertKind
+from storage.postgres.pool import Connection, snapshot
+from storage.postgres.recommendations import Recommendation
+from storage.redis import publications
+from storage.redis.client import Client
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found. `proposed` would be, `open` is kept; `action` says what was done, if anything."""
+
+    experiment: Experiment
+    eligibility: Eligibility
+    proposed: Sequence[Proposal]
+    open: Sequence[Recommendation] = ()
+    action: str = ""
+
+
+class Checker:
+    """Checks experiments, for people and for the schedule."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._redis = redis
+        self._secrets = secrets
+        self._clock = clock
+
+    async def look(self, experiment_id: str) -> Checked:
+        """Change nothing. Raises ExperimentNotFoundError."""
+        async with self._pool.acquire() as connection:
+            found = await self._find(connection, experiment_id)
+        return Checked(found.experiment, found.eligibility, proposals(found))
+
+    async def check(self, experiment_id: str) -> Checked:
+        """Propose, and act where auto_activation is on. Raises ExperimentNotFoundError."""
+        async with self._pool.acquire() as connection:
+            found = await self._find(connection, experiment_id)
+            proposed = proposals(found)
+            checked, wanted = await self._keep(connection, found, proposed)
+            if wanted is None:
+                await self._report(connection, checked.experiment, None)
+                return checked
+            try:
+                action = await self._act(connection, checked.experiment, wanted)
+            except Exception as error:
+                await self._report(connection, checked.experiment, f"{wanted.proposal.summary}: {error}")
+                raise
+            await self._report(connection, checked.experiment, None)
+        return replace(checked, action=action)
+
+    async def _find(self, connection: Connection, experiment_id: str) -> Findings:
+        async with snapshot(connection):
+            experiment = await experiments.get(connection, experiment_id)
+            if experiment is None:
+                raise ExperimentNotFoundError(experiment_id)
+            return await find(connection, self._secrets, experiment, self._clock())
+
+    async def _keep(
+        self, connection: Connection, found: Findings, proposed: list[Proposal]
+    ) -> tuple[Checked, Recommendation | None]:
+        """Store what is proposed, unless the experiment is segmented otherwise by now; and what Samplit may do."""
+        now = self._clock()
+        wanted = None
+        async with connection.transaction():
+            experiment = await self._locked(connection, found.experiment)
+            if experiment.segmentation_version != found.experiment.segmentation_version:
+                return Checked(experiment, found.eligibility, proposed), None
+            kept, new = await recommendations.propose(connection, experiment, proposed, now)
+            if experiment.segmentation.auto_activation:
+                wanted = await self._own_choice(connection, experiment, kept)
+            for each in new:
+                if each is not wanted:
+                    what, why = each.proposal.summary, _why(each.proposal)
+                    await post(connection, experiment, NoticeKind.RECOMMENDATION_MADE, now, what=what, why=why)
+            usual = await self._restored(connection, experiment, now)
+            await adaptation.note_check(connection, experiment.experiment_id, now)
+        if usual is not experiment:
+            await publications.publish_experiment(self._redis, usual)
+        return Checked(usual, found.eligibility, proposed, kept), wanted
+
+    async def _restored(self, connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
+        """With the usual baseline share, once the time of a larger one is over."""
+        state = await adaptation.state(connection, experiment.number)
+        if state.baseline_share_after is None or state.baseline_share_until is None or state.baseline_share_until > now:
+            return experiment
+        await adaptation.plan_baseline(connection, experiment.number, None, None)
+        usual = replace(experiment, baseline_share=state.baseline_share_after)
+        was, now_is = {"baseline_share": experiment.baseline_share}, {"baseline_share": usual.baseline_share}
+        await audit.record(connection, experiment.number, audit.SAMPLIT, "experiment.update", was, now_is, now)
+        return await experiments.update(connection, usual, now)
+
+    async def _act(self, connection: Connection, experiment: Experiment, wanted: Recommendation) -> str:
+        now = self._clock()
+        async with connection.transaction():
+            before = await self._locked(connection, experiment)
+            if not await recommendations.holds(connection, wanted, before, now):
+                return ""
+            after, leads_to = await apply(connection, before, wanted, audit.SAMPLIT, now)
+            await recommendations.accept(connection, wanted.recommendation_id, audit.SAMPLIT, leads_to, now)
+            tell = _tell_off if wanted.proposal.kind is RecommendationKind.TURN_OFF else _tell_on
+            await tell(connection, before, wanted.proposal, now)
+        await publications.publish_experiment(self._redis, after)
+        log.info("segmentation changed by itself", experiment=experiment.experiment_id, done=wanted.proposal.summary)
+        return wanted.proposal.summary
+
+    async def _locked(self, connection: Connection, experiment: Experiment) -> Experiment:
+        found = await experiments.get(connection, experiment.experiment_id, lock=True)
+        if found is None:
+            raise ExperimentNotFoundError(experiment.experiment_id)
+        return found
+
+    async def _own_choice(
+        self, connection: Connection, experiment: Experiment, kept: Sequence[Recommendation]
+    ) -> Recommendation | None:
+        """What Samplit may do by itself, where it may. Clusters it tries once."""
+        for each in kept:
+            match each.proposal.kind:
+                case RecommendationKind.SEGMENT_BY | RecommendationKind.TURN_OFF:
+                    return each
+                case RecommendationKind.USE_CLUSTERS if experiment.segmentation.auto_clustering_enabled:
+                    if not await recommendations.was_accepted(connection, experiment, each.proposal.kind):
+                        return each
+        return None
+
+    async def _report(self, connection: Connection, experiment: Experiment, problem: str | None) -> None:
+        async with connection.transaction():
+            await report(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", problem, self._clock())
+
+
+async def _tell_on(connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime) -> None:
+    await post(
+        connection,
+        experiment,
+        NoticeKind.SEGMENTATION_ACTIVATED,
+        now,
+        what=", ".join(proposal.segment_by) or "clusters",
+        expected=_lift(proposal),
+        evidence=_evidence(proposal),
+        traffic=f"{proposal.trials:,} users of {proposal.days} days",
+    )
+
+
+async def _tell_off(connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime) -> None:
+    await post(
+        connection,
+        experiment,
+        NoticeKind.SEGMENTATION_DEACTIVATED,
+        now,
+        what=", ".join(experiment.segmentation.segment_by) or "clusters",
+        why=proposal.summary.partition(", since ")[2],
+        measured=f"{_lift(proposal)} to be expected of turning it off",
+    )
+
+
+def _why(proposal: Proposal) -> str:
+    parts = [f"{proposal.trials:,} users of {proposal.days} days"]
+    if proposal.e_value is not None:
+        parts.append(f"evidence {_evidence(proposal)}")
+    if proposal.expected is not None:
+        parts.append(f"expected lift {_lift(proposal)}")
+    return "; ".join(parts)
+
+
+def _evidence(proposal: Proposal) -> str:
+    if proposal.e_value is None or proposal.needed is None:
+        return "none is needed"
+    return f"{proposal.e_value:,.3g} of {proposal.needed:,.0f} needed"
+
+
+def _lift(proposal: Proposal) -> str:
+    lift = proposal.expected
+    if lift is None:
+        return "not known"
+    return f"{lift.value:+.2%} (90 % interval {lift.lower:+.2%} to {lift.upper:+.2%})"

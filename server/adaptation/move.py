@@ -1,0 +1,32 @@
+"""Moving an experiment to another segmentation: for people and for Samplit itself."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from allocator.clusters import MIN_ASSIGNMENTS
+from allocator.experiment import Experiment, SegmentationMode
+from storage.postgres import clustering_jobs, clusters, segmentations
+from storage.postgres.pool import Connection
+
+
+async def begin_segmentation(
+    connection: Connection,
+    experiment: Experiment,
+    mode: SegmentationMode,
+    segment_by: Sequence[str],
+    actor: str,
+    now: datetime,
+) -> int:
+    """Prepare it, and answer its version. The caller holds the experiment FOR UPDATE."""
+    model = await _model(connection, experiment, actor, now) if mode is SegmentationMode.AUTO else None
+    return await segmentations.prepare(connection, experiment.number, mode, segment_by, actor, now, model)
+
+
+async def _model(connection: Connection, experiment: Experiment, actor: str, now: datetime) -> int | None:
+    """The newest model. If there is none, one is trained as soon as it can be."""
+    for model in await clusters.models(connection, experiment.number):
+        if not model.problem:
+            return model.version
+    if await clustering_jobs.count_assignments(connection, experiment.number) >= MIN_ASSIGNMENTS:
+        await clustering_jobs.request(connection, experiment.number, actor, now)
+    return None

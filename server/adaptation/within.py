@@ -1,0 +1,124 @@
+"""Whether one more dimension, or one fewer, would do better: what a dimension says beside the others."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import numpy as np
+
+from allocator.adaptation import Eligibility, expected_lift
+from allocator.estimates import Estimate
+from allocator.evidence import segmentation_evidence
+from allocator.experiment import Experiment, SegmentationMode
+from allocator.segments import MAX_DIMENSIONS, OTHER, attribute_name
+from storage.postgres import dimensions
+from storage.postgres.adaptation import AdaptationState
+from storage.postgres.dimensions import WithinRow
+from storage.postgres.pool import Connection
+
+_OLD_ENOUGH = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class DimensionWithin:
+    """What a dimension says of users who are alike in the others.
+
+    dimension: as contexts have it. e_value: the product over the segments of the others, whose users are different
+    ones, so that it is an e-value too. expected: what dividing each of these segments by it would bring.
+    """
+
+    dimension: str
+    e_value: float
+    needed: float
+    every_arm_is_beaten: bool
+    expected: Estimate | None
+    trials: int
+    days: int
+
+
+async def dimensions_within(
+    connection: Connection,
+    experiment: Experiment,
+    state: AdaptationState,
+    eligibility: Eligibility,
+    arms: tuple[int, ...],
+    first: date,
+    now: datetime,
+) -> tuple[tuple[DimensionWithin, ...], tuple[DimensionWithin, ...]]:
+    """Dimensions to add, that have evidence by themselves, and those that serve, once they have for a month.
+
+    Reads the log, once for each that comes into question.
+    """
+    if experiment.segmentation.mode is not SegmentationMode.MANUAL:
+        return (), ()
+    serving = [attribute_name(name) for name in experiment.segmentation.segment_by]
+    candidates = [
+        each.dimension
+        for each in eligibility.dimensions
+        if each.evidence is not None and each.evidence.is_enough and each.dimension not in serving
+    ]
+    looked_at = max(sum(each.evidence is not None for each in eligibility.dimensions), 1)
+
+    async def within(dimension: str, others: list[str]) -> DimensionWithin:
+        return await _within(connection, experiment, dimension, others, arms, first, now, looked_at)
+
+    to_add = [await within(name, serving) for name in candidates] if len(serving) < MAX_DIMENSIONS else []
+    to_drop = []
+    since = state.serves_since or experiment.started_at
+    if len(serving) > 1 and since is not None and now - since >= _OLD_ENOUGH:
+        to_drop = [await within(name, [other for other in serving if other != name]) for name in serving]
+    return tuple(to_add), tuple(to_drop)
+
+
+async def _within(
+    connection: Connection,
+    experiment: Experiment,
+    dimension: str,
+    others: list[str],
+    arms: tuple[int, ...],
+    first: date,
+    now: datetime,
+    looked_at: int,
+) -> DimensionWithin:
+    rows = await dimensions.within(connection, experiment, others, dimension, first, now)
+    rows = _bounded([row for row in rows if row.variant in arms], experiment.segmentation.max_segments)
+    days = {day: place for place, day in enumerate(sorted({row.day for row in rows}))}
+    cells: dict[tuple[str, str], int] = {}
+    for row in rows:
+        cells.setdefault((row.segment, row.value), len(cells))
+    trials, successes = np.zeros((2, len(days), len(cells), len(arms)), np.int64)
+    for row in rows:
+        place = days[row.day], cells[row.segment, row.value], arms.index(row.variant)
+        trials[place] += row.trials
+        successes[place] += row.successes
+    of_segment: dict[str, list[int]] = defaultdict(list)
+    for (segment, _), cell in cells.items():
+        of_segment[segment].append(cell)
+    found = [
+        segmentation_evidence(trials[:, each], successes[:, each], looked_at=looked_at) for each in of_segment.values()
+    ]
+    groups = np.array([list(of_segment).index(segment) for segment, _ in cells], np.int64)
+    return DimensionWithin(
+        dimension,
+        e_value=float(np.exp(min(sum(np.log(each.e_value) for each in found), 690.0))),
+        needed=max((each.needed for each in found), default=1.0),
+        every_arm_is_beaten=any(each.every_arm_is_beaten for each in found),
+        expected=expected_lift(trials, successes, groups) if rows else None,
+        trials=int(trials.sum()),
+        days=len(days),
+    )
+
+
+def _bounded(rows: list[WithinRow], most: int) -> list[WithinRow]:
+    """The largest segments and values by themselves, the rest of each under "other"."""
+    segments, values = Counter[str](), Counter[str]()
+    for row in rows:
+        segments[row.segment] += row.trials
+        values[row.value] += row.trials
+    kept = {name for name, _ in segments.most_common(most)}, {name for name, _ in values.most_common(most)}
+    return [
+        row._replace(
+            segment=row.segment if row.segment in kept[0] else OTHER, value=row.value if row.value in kept[1] else OTHER
+        )
+        for row in rows
+    ]

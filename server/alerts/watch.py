@@ -1,0 +1,65 @@
+"""Looks every minute for what needs a look: one worker at a time, over all running experiments."""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from server.alerts.checks import CHECKS, Look, experiment_of
+from server.alerts.report import report
+from server.clock import Clock
+from storage.postgres import alerts
+from storage.postgres.alerts import AlertKind
+from storage.postgres.pool import Connection
+from storage.redis.client import Client
+
+log = structlog.get_logger()
+_LOCK = 0x5A3B1B  # an advisory lock: one worker looks
+_INTERVAL_SECONDS = 60.0
+
+
+class Watch:
+    """Raises what is new, and resolves what is over."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Client, shards: int, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._redis = redis
+        self._shards = shards
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look until cancelled, through outages of both stores."""
+        while True:
+            try:
+                await self.once()
+            except Exception as error:
+                log.warning("looking for alerts interrupted", error=repr(error))
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def once(self) -> None:
+        """Look at everything, unless another worker does. A check that fails keeps its alerts as they are."""
+        async with self._pool.acquire() as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                return
+            try:
+                for kind in CHECKS:
+                    try:
+                        await self._check(connection, kind)
+                    except Exception as error:
+                        log.warning("not checked", alert=kind.value, error=repr(error))
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+    async def _check(self, connection: Connection, kind: AlertKind) -> None:
+        now = self._clock()
+        still_open = await alerts.still_open(connection, kind)
+        findings = await CHECKS[kind](Look(connection, self._redis, self._shards, still_open, now))
+        over = {place for place in still_open - findings.problems.keys() if place[0] not in findings.undecided}
+        for number, key in sorted(over ^ (findings.problems.keys() - still_open), key=str):
+            problem = findings.problems.get((number, key))
+            async with connection.transaction():
+                experiment = None if number is None else await experiment_of(connection, number)
+                await report(connection, experiment, kind, key, problem, now)
+            event = "alert resolved" if problem is None else "alert raised"
+            log.info(event, alert=kind.value, key=key, experiment=experiment and experiment.experiment_id)

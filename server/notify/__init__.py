@@ -1,0 +1,1 @@
+"""Notices for people: what they say, who gets them, and how they are sent."""

@@ -1,0 +1,192 @@
+"""A transactional outbox of notices: enqueued with what they tell of, addressed, admitted, and sent at least once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from storage.postgres.pool import Connection
+
+_ADMISSION = 0x5A3B1C  # an advisory lock: workers admit one after the other, or limits would not hold
+_NEW = """
+    SELECT notification_no, coalesce(owner, '') FROM pending_notifications LEFT JOIN experiments USING (experiment_no)
+    WHERE recipient IS NULL ORDER BY notification_no LIMIT $1
+"""
+_COPY = """
+    INSERT INTO notifications (experiment_no, kind, recipient, subject, body, created_at, next_attempt_at)
+    SELECT experiment_no, kind, $2, subject, body, created_at, next_attempt_at
+    FROM notifications WHERE notification_no = $1
+"""
+_FORSAKE = """
+    UPDATE notifications SET recipient = '', sent_at = $2 WHERE notification_no IN (
+        SELECT notification_no FROM pending_notifications WHERE recipient <> ALL($1::text[]))
+"""
+# Of those of an experiment and a recipient that are due, as many as there is room for; the rest is held for an hour,
+# and while any are held, so are all.
+_ADMIT = """
+    WITH due AS (
+        SELECT notification_no, experiment_no, recipient,
+            row_number() OVER (PARTITION BY experiment_no, recipient ORDER BY notification_no) AS place
+        FROM pending_notifications
+        WHERE recipient <> '' AND admitted_at IS NULL AND held_until IS NULL AND next_attempt_at <= $1
+    ), room AS (
+        SELECT experiment_no, recipient, $2 - (
+            SELECT count(*) FROM notifications n WHERE n.experiment_no IS NOT DISTINCT FROM d.experiment_no
+                AND n.recipient = d.recipient AND n.admitted_at > $1 - $3::interval
+        ) AS places, (
+            SELECT min(held_until) FROM pending_notifications n
+            WHERE n.experiment_no IS NOT DISTINCT FROM d.experiment_no AND n.recipient = d.recipient
+        ) AS held_until
+        FROM (SELECT DISTINCT experiment_no, recipient FROM due) d
+    ), decided AS (
+        SELECT notification_no, held_until, held_until IS NULL AND place <= places AS admitted
+        FROM due JOIN room ON room.experiment_no IS NOT DISTINCT FROM due.experiment_no
+            AND room.recipient = due.recipient
+    )
+    UPDATE notifications n SET
+        admitted_at = CASE WHEN admitted THEN $1::timestamptz END,
+        held_until = CASE WHEN NOT admitted THEN coalesce(d.held_until, $1 + $3) END
+    FROM decided d WHERE n.notification_no = d.notification_no
+"""
+_HELD = """
+    SELECT experiment_no, coalesce(experiment_id, ''), coalesce(name, ''), recipient,
+        array_agg(notification_no ORDER BY notification_no), array_agg(subject ORDER BY notification_no)
+    FROM pending_notifications LEFT JOIN experiments USING (experiment_no)
+    WHERE held_until <= $1 GROUP BY 1, 2, 3, 4
+"""
+_MERGE = """
+    WITH digest AS (
+        INSERT INTO notifications (experiment_no, kind, recipient, subject, body, created_at, next_attempt_at,
+            admitted_at)
+        VALUES ($1, 'DIGEST', $2, $3, $4, $6, $6, $6) RETURNING notification_no
+    )
+    UPDATE notifications n SET digest_no = digest.notification_no FROM digest
+    WHERE n.notification_no = ANY($5::bigint[])
+"""
+_CLAIM = """
+    UPDATE notifications n SET attempts = attempts + 1, next_attempt_at = $2 + $3::interval
+    FROM (
+        SELECT notification_no, experiment_no FROM pending_notifications
+        WHERE recipient = $1 AND admitted_at IS NOT NULL AND next_attempt_at <= $2
+        ORDER BY notification_no LIMIT $4 FOR UPDATE SKIP LOCKED
+    ) due LEFT JOIN experiments e USING (experiment_no)
+    WHERE n.notification_no = due.notification_no
+    RETURNING n.notification_no, n.experiment_no, coalesce(owner, ''), subject, body, attempts
+"""
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Notices of an experiment ("" without one) that wait to go to a recipient together."""
+
+    experiment_number: int | None
+    experiment_id: str
+    experiment_name: str
+    recipient: str
+    numbers: list[int]
+    subjects: list[str]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A notice to be sent now. `attempts` counts this one; `owner` is the experiment's."""
+
+    number: int
+    experiment_number: int | None
+    owner: str
+    subject: str
+    body: str
+    attempts: int
+
+
+async def enqueue(
+    connection: Connection, experiment_number: int | None, kind: str, subject: str, body: str, now: datetime
+) -> None:
+    """Keep a notice, in the transaction that made it true."""
+    await connection.execute(
+        """
+        INSERT INTO notifications (experiment_no, kind, subject, body, created_at, next_attempt_at)
+        VALUES ($1, $2, $3, $4, $5, $5)
+        """,
+        experiment_number,
+        kind,
+        subject,
+        body,
+        now,
+    )
+
+
+async def may_admit(connection: Connection) -> bool:
+    """Whether no other worker admits, until the transaction ends."""
+    return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ADMISSION))
+
+
+async def unaddressed(connection: Connection, limit: int) -> list[tuple[int, str]]:
+    """The oldest notices without a recipient: number, and the owner of the experiment, if any."""
+    return [tuple(row) for row in await connection.fetch(_NEW, limit)]
+
+
+async def address(connection: Connection, recipients: Mapping[int, Sequence[str]], now: datetime) -> None:
+    """Say who gets notices, by number, in as many copies; one for nobody counts as sent."""
+    await connection.executemany(_COPY, [(number, name) for number, names in recipients.items() for name in names[1:]])
+    await connection.executemany(
+        "UPDATE notifications SET recipient = $2, sent_at = $3 WHERE notification_no = $1",
+        [(number, *((names[0], None) if names else ("", now))) for number, names in recipients.items()],
+    )
+
+
+async def forsake(connection: Connection, recipients: Sequence[str], now: datetime) -> None:
+    """Wait no more for recipients other than these: there are no others any more."""
+    await connection.execute(_FORSAKE, recipients, now)
+
+
+async def admit(connection: Connection, most_an_hour: int, now: datetime) -> None:
+    """Let go what is due and within the limit for each experiment and recipient; hold the rest."""
+    await connection.execute(_ADMIT, now, most_an_hour, _HOUR)
+
+
+async def held(connection: Connection, now: datetime) -> list[Held]:
+    """What has been held long enough."""
+    return [Held(*row) for row in await connection.fetch(_HELD, now)]
+
+
+async def merge(connection: Connection, together: Held, subject: str, body: str, now: datetime) -> None:
+    """Send one notice in place of those that were held."""
+    await connection.execute(
+        _MERGE, together.experiment_number, together.recipient, subject, body, together.numbers, now
+    )
+
+
+async def claim(
+    connection: Connection, recipient: str, *, limit: int, lease: timedelta, now: datetime
+) -> list[Claimed]:
+    """Take the oldest that are due. What is not settled within the lease is due again: its worker has died."""
+    rows = await connection.fetch(_CLAIM, recipient, now, lease, limit)
+    return sorted((Claimed(*row) for row in rows), key=lambda claimed: claimed.number)
+
+
+async def sent(connection: Connection, number: int, now: datetime) -> None:
+    """It is."""
+    await connection.execute(
+        "UPDATE notifications SET sent_at = $2, error = '' WHERE notification_no = $1", number, now
+    )
+
+
+async def retry(connection: Connection, number: int, error: str, at: datetime) -> None:
+    """It could not be sent: try again then, and take a place among those of that hour."""
+    await connection.execute(
+        "UPDATE notifications SET admitted_at = NULL, next_attempt_at = $3, error = $2 WHERE notification_no = $1",
+        number,
+        error,
+        at,
+    )
+
+
+async def fail(connection: Connection, number: int, error: str, now: datetime) -> None:
+    """It could not be sent, and is given up."""
+    await connection.execute(
+        "UPDATE notifications SET admitted_at = NULL, failed_at = $3, error = $2 WHERE notification_no = $1",
+        number,
+        error,
+        now,
+    )

@@ -1,0 +1,74 @@
+"""A real SMTP server in the test's event loop, and one that never answers. Senders are other processes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, AuthResult
+
+PASSWORD = "hunter2secret"  # noqa: S105
+
+
+@dataclass
+class Mailbox:
+    """What has arrived, and where."""
+
+    port: int = 0
+    letters: list[EmailMessage] = field(default_factory=list)
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+        letter: Any = message_from_bytes(envelope.content, policy=policy.default)
+        letter["X-Recipients"] = ", ".join(envelope.rcpt_tos)
+        self.letters.append(letter)
+        return "250 OK"
+
+    def url(self, to: str) -> str:
+        """What apprise is told to send there."""
+        return f"mailto://robot:{PASSWORD}@127.0.0.1:{self.port}?from=samplit@example.com&to={to}"
+
+    def to(self, address: str) -> list[EmailMessage]:
+        return [letter for letter in self.letters if letter["X-Recipients"] == address]
+
+    async def holds(self, many: int) -> None:
+        """Wait until so many have arrived."""
+        async with asyncio.timeout(30):
+            while len(self.letters) < many:
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def smtp_server(box: Mailbox) -> AsyncIterator[Mailbox]:
+    """Put what arrives into the box: at its port, or a free one."""
+
+    def protocol() -> SMTP:
+        return SMTP(
+            box, authenticator=lambda *_: AuthResult(success=True), auth_require_tls=False, hostname="localhost"
+        )
+
+    async with await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", box.port) as server:
+        box.port = server.sockets[0].getsockname()[1]
+        yield box
+
+
+@asynccontextmanager
+async def hanging_server() -> AsyncIterator[Mailbox]:
+    """Takes connections, and says nothing."""
+    connections = []
+
+    async def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield Mailbox(server.sockets[0].getsockname()[1])
+        for writer in connections:
+            writer.close()
+
+
+def text(letter: EmailMessage) -> str:
+    """What a person reads, without the line breaks of the mail."""
+    body: Any = letter.get_body(("plain",))
+    return " ".join(body.get_content().split())
