@@ -44,10 +44,10 @@ from allocator.errors import InvalidFieldError
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_SPREADS = (0.05, 0.1, 0.2, 0.4)  # τ, of relative effects: 0.1 is 10 % of the rate
-_ERROR = 0.05  # of ever recommending under the null, over all that is looked at
+SPREADS = (0.05, 0.1, 0.2, 0.4)  # τ, of relative effects: 0.1 is 10 % of the rate
+ERROR = 0.05  # of ever recommending under the null, over all that is looked at
 _BEATEN = 1.645
-_LARGEST_LOG = 690.0  # e to more would not be a float any more
+LARGEST_LOG = 690.0  # e to more would not be a float any more
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,31 @@ def segmentation_evidence(trials: Counts, successes: Counts, *, looked_at: int =
     e_value, beating = 1.0, np.zeros(arms, np.bool_)
     if leader is not None:
         rivals = np.arange(arms) != leader
-        least = _BEATEN if arms == 2 else NormalDist().inv_cdf(1 - _ERROR / values)
+        least = _BEATEN if arms == 2 else NormalDist().inv_cdf(1 - ERROR / values)
         beating = (np.nan_to_num(leads[:, :, leader]) >= least).any(0)
         e_value = float(e_values[leader, beating if beating.any() else rivals].max())
     return SegmentationEvidence(
         e_value=e_value,
-        needed=looked_at * max(arms * (arms - 1) // 2, 1) / _ERROR,
+        needed=looked_at * max(arms * (arms - 1) // 2, 1) / ERROR,
         winners=winners,
         every_arm_is_beaten=bool(beating.any()) and len({arm for each in winners for arm in each.beaten}) == arms,
     )
+
+
+def pair_e_values(trials: Counts, successes: Counts) -> Array:
+    """E of each pair of arms, whichever leads: float64 (arms, arms), symmetric, 1 on the diagonal.
+
+    Args:
+        trials, successes: as in `segmentation_evidence`.
+    """
+    n, y = trials.astype(np.float64), successes.astype(np.float64)
+    rates = value_rates(n.sum((0, 2)), y.sum((0, 2)))
+    arms = n.shape[2]
+    e_values = np.ones((arms, arms))
+    for arm, other in combinations(range(arms), 2):
+        information, difference = day_sums(n, y, arm, other)
+        e_values[arm, other] = e_values[other, arm] = mixture_e_value(*relative_effects(information, difference, rates))
+    return e_values
 
 
 def day_sums(trials: Array, successes: Array, arm: int, other: int) -> tuple[Array, Array]:
@@ -178,12 +194,12 @@ def mixture_e_value(effects: Array, precisions: Array) -> Array:
     at_null = _weighted_squares(effects, precisions)
     total = precisions.sum(-1)
     ratios = []
-    for tau in _SPREADS:
+    for tau in SPREADS:
         growth = 1 + precisions * tau**2
         weights = precisions / growth
         kept = np.divide(weights.sum(-1), total, out=np.ones_like(total), where=total > 0)
         log_ratio = (at_null - _weighted_squares(effects, weights) - np.log(kept) - np.log(growth).sum(-1)) / 2
-        ratios.append(np.exp(np.minimum(log_ratio, _LARGEST_LOG)))
+        ratios.append(np.exp(np.minimum(log_ratio, LARGEST_LOG)))
     return np.asarray(np.mean(ratios, axis=0))
 
 

@@ -3,12 +3,13 @@
 from allocator.adaptation.counts import DimensionCounts
 from allocator.adaptation.eligibility import Condition, DimensionReport, Eligibility, check_eligibility
 from allocator.adaptation.expected import expected_lift
-from allocator.adaptation.keep import DECISIVE, vanished_statistic
+from allocator.adaptation.keep import DECISIVE, HARMFUL, harm_e_value, vanished_statistic
 from allocator.adaptation.recommendation import Proposal, RecommendationKind
 from allocator.adaptation.winner import winner_everywhere
 
 __all__ = [
     "DECISIVE",
+    "HARMFUL",
     "Condition",
     "DimensionCounts",
     "DimensionReport",
@@ -17,6 +18,7 @@ __all__ = [
     "RecommendationKind",
     "check_eligibility",
     "expected_lift",
+    "harm_e_value",
     "vanished_statistic",
     "winner_everywhere",
 ]

@@ -36,11 +36,11 @@ class DimensionCounts:
     def of_segments(cls, counts: Sequence[Count], arms: Sequence[int]) -> "DimensionCounts":
         """Of the segments of a segmentation, by their numbers; `arms` are variant numbers, others are left out."""
         live = [count for count in counts if count.variant in arms]
-        days = sorted({count.day for count in live})
-        segments = sorted({count.segment for count in live})
+        days = {day: place for place, day in enumerate(sorted({count.day for count in live}))}
+        segments = {number: place for place, number in enumerate(sorted({count.segment for count in live}))}
         trials, successes = np.zeros((2, len(days), len(segments), len(arms)), np.int64)
         for count in live:
-            place = days.index(count.day), segments.index(count.segment), arms.index(count.variant)
+            place = days[count.day], segments[count.segment], arms.index(count.variant)
             trials[place], successes[place] = count.trials, count.successes
         return cls("segment", tuple(map(str, segments)), trials, successes)
 

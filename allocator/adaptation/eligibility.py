@@ -71,7 +71,7 @@ def check_eligibility(
 
     Args:
         preconditions: what else must hold, first in the list.
-        visitors, threshold: distinct users of the last full day, and how many there must be.
+        visitors, threshold: distinct users of the busiest full day of late, and how many there must be.
         counts: everyone under dimension '' and value '', then every dimension, all with the same days and arms.
         min_samples: trials that a segment needs.
     """
@@ -109,13 +109,13 @@ def _unfit(dimensions: Sequence[DimensionCounts]) -> list[str]:
     found = []
     seen: dict[tuple[bytes, ...], str] = {}
     for each in dimensions:
-        same = seen.setdefault(each.division, each.dimension)
         coverage, largest = _coverage(each), _largest_share(each)
         if coverage < _LEAST_COVERAGE:
             found.append(f"known of {coverage:.0%} of users; {_LEAST_COVERAGE:.0%} are needed")
         elif largest > _LARGEST_SHARE:
             found.append(f"{largest:.0%} of users have one value; at most {_LARGEST_SHARE:.0%} may")
         else:
+            same = seen.setdefault(each.division, each.dimension)
             found.append("" if same == each.dimension else f"it divides users as {same} does")
     return found
 
@@ -175,7 +175,7 @@ def _expected_value(report: DimensionReport) -> float:
 
 def _traffic(visitors: int, threshold: int) -> Condition:
     missing = threshold - visitors
-    detail = f"{visitors:,} visitors on the last full day; {threshold:,} are needed"
+    detail = f"{visitors:,} visitors on the busiest of the last seven full days; {threshold:,} are needed"
     return Condition("traffic", missing <= 0, detail + (f", {missing:,} more" if missing > 0 else ""))
 
 

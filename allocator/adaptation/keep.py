@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from allocator.estimates import Estimate
 
 DECISIVE = 500.0  # mean days to a false alarm, at least
+HARMFUL = 20.0
+_HARMS = (0.0025, 0.005, 0.01, 0.02)  # of conversion rate
 
 
 def vanished_statistic(days: Sequence[Estimate], expected: float) -> float:
@@ -27,3 +29,21 @@ def vanished_statistic(days: Sequence[Estimate], expected: float) -> float:
             log_ratio = (delta**2 / 2 - delta * day.value) / day.standard_error**2
             statistic = min((statistic + 1) * math.exp(min(log_ratio, 50.0)), 1e12)
     return statistic
+
+
+def harm_e_value(lift: Estimate) -> float:
+    """How many times likelier a lift is that is below 0 than one of 0; it may be looked at whenever one likes.
+
+    The mean over τ of the likelihood ratio of N(0, τ²) against 0, for the lift of all users so far: a martingale from
+    1 where the lift is 0, so that P(ever ≥ 20) ≤ 5 % (as in `allocator.adaptation.winner`). 1 where the lift is
+    positive.
+    """
+    if lift.value >= 0 or lift.standard_error <= 0:
+        return 1.0
+    precision = 1 / lift.standard_error**2
+    ratios = []
+    for spread in _HARMS:
+        growth = 1 + precision * spread**2
+        log_ratio = (precision * lift.value**2 * (1 - 1 / growth) - math.log(growth)) / 2
+        ratios.append(math.exp(min(log_ratio, 690.0)))
+    return sum(ratios) / len(ratios)

@@ -4,11 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from allocator.evidence import Array, Counts, day_sums, relative_effects, value_rates
-
-_SPREADS = (0.05, 0.1, 0.2, 0.4)  # of relative effects
-_ERROR = 0.05
-_LARGEST_LOG = 690.0
+from allocator.evidence import ERROR, LARGEST_LOG, SPREADS, Array, Counts, day_sums, relative_effects, value_rates
 
 
 def winner_everywhere(trials: Counts, successes: Counts) -> tuple[int, float, float] | None:
@@ -28,19 +24,19 @@ def winner_everywhere(trials: Counts, successes: Counts) -> tuple[int, float, fl
     n, y = trials.astype(np.float64), successes.astype(np.float64)
     arms = n.shape[2]
     rates = value_rates(n.sum((0, 2)), y.sum((0, 2)))
-    leads, values = np.zeros((2, arms, arms))
+    leads, e_values = np.zeros((2, arms, arms))
     for arm, other in combinations(range(arms), 2):
         effects, precisions = relative_effects(*day_sums(n, y, arm, other), rates)
         leads[arm, other], leads[other, arm] = effects[0], -effects[0]
-        values[arm, other] = values[other, arm] = _e_value(effects[0], precisions[0])
+        e_values[arm, other] = e_values[other, arm] = _e_value(effects[0], precisions[0])
     for arm in range(arms):
         others = np.arange(arms) != arm
         if arms > 1 and (leads[arm, others] > 0).all():
-            return arm, float(values[arm, others].min()), arms * (arms - 1) / 2 / _ERROR
+            return arm, float(e_values[arm, others].min()), arms * (arms - 1) / 2 / ERROR
     return None
 
 
 def _e_value(effect: float, precision: float) -> float:
-    growth = 1 + precision * np.array(_SPREADS) ** 2
+    growth = 1 + precision * np.array(SPREADS) ** 2
     logs: Array = (precision * effect**2 * (1 - 1 / growth) - np.log(growth)) / 2
-    return float(np.exp(np.minimum(logs, _LARGEST_LOG)).mean())
+    return float(np.exp(np.minimum(logs, LARGEST_LOG)).mean())

@@ -40,16 +40,22 @@ def segmentation_lift(log: LoggedAssignments, segment: int | None = None) -> Est
 
 
 def segmentation_lift_by_period(log: LoggedAssignments) -> list[Estimate | None]:
-    """The same of each period's users alone, with a normal interval; None where the policies did not differ."""
-    users = log.users.sum(1)
-    sums = log.segmentation.residuals(log.base_model).sum((1, 2))
-    squares = log.segmentation.squared_residuals(log.base_model).sum((1, 2))
+    """The same of each period's users alone, with a normal interval; None where there is none: see `enough`."""
     lifts: list[Estimate | None] = []
-    for count, total, square in zip(users, sums, squares, strict=True):
-        mean = float(total / count) if count else 0.0
-        variance = float(square / count) - mean**2 if count else 0.0
-        lifts.append(Estimate(mean, math.sqrt(variance / count)) if variance > 0 else None)
+    for period in range(len(log.trials)):
+        sums, users = _part(log.segmentation, slice(period, period + 1)), float(log.users[period].sum())
+        if not enough(sums):
+            lifts.append(None)
+            continue
+        model = log.base_model[period : period + 1]
+        mean = float(sums.residuals(model).sum()) / users
+        variance = float(sums.squared_residuals(model).sum()) / users - mean**2
+        lifts.append(Estimate(mean, math.sqrt(variance / users)) if variance > 0 else None)
     return lifts
+
+
+def _part(sums: WeightSums, periods: slice, segments: slice = slice(None)) -> WeightSums:
+    return WeightSums(*(getattr(sums, field.name)[periods, segments] for field in fields(WeightSums)))
 
 
 def adaptive_lift(log: LoggedAssignments) -> Estimate | None:
@@ -67,7 +73,7 @@ def adaptive_lift(log: LoggedAssignments) -> Estimate | None:
 
 def _lift(log: LoggedAssignments, all_sums: WeightSums, rows: slice) -> Estimate | None:
     """The mean of ψ, its standard error from the variance of ψ over users, and degrees from that over periods."""
-    sums = WeightSums(*(getattr(all_sums, field.name)[:, rows] for field in fields(WeightSums)))
+    sums = _part(all_sums, slice(None), rows)
     if not enough(sums):
         return None
     users = float(log.users[:, rows].sum())

@@ -1,15 +1,19 @@
 """Doing what is recommended, for whoever accepts it."""
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from allocator.adaptation import Proposal, RecommendationKind
+from allocator.estimates import Estimate
 from allocator.experiment import Experiment, ExperimentState, SegmentationMode
 from server.adaptation.move import begin_segmentation
-from storage.postgres import adaptation, audit, clustering_jobs, experiments
+from storage.postgres import adaptation, audit, clustering_jobs, experiments, recommendations
+from storage.postgres.adaptation import AdaptationState
 from storage.postgres.pool import Connection
 from storage.postgres.recommendations import Recommendation
+from storage.postgres.segmentations import Origin
 
 _BASELINE_SHARE, _BASELINE_TIME = 0.2, timedelta(days=30)  # at first, after an automatic activation
 _MODES = {
@@ -23,27 +27,28 @@ _MODES = {
 
 async def apply(
     connection: Connection, experiment: Experiment, recommendation: Recommendation, actor: str, now: datetime
-) -> tuple[Experiment, int | None]:
-    """Do it, audited; the experiment as it is then, and the segmentation version that begins, if one does.
-
-    The caller holds the experiment FOR UPDATE, and publishes it afterwards.
-    """
+) -> Experiment:
+    """Do it, audited; the experiment as it is then. The caller holds it FOR UPDATE, and publishes it afterwards."""
     proposal = recommendation.proposal
-    leads_to = None
+    await recommendations.accept(connection, recommendation.recommendation_id, actor, now)
     match proposal.kind:
         case RecommendationKind.TRAIN_CLUSTERS:
             await clustering_jobs.request(connection, experiment.number, actor, now)
             after = experiment
         case RecommendationKind.FINISH:
+            await recommendations.withdraw(connection, experiment.number)
             after = await experiments.update(connection, _finished(experiment, proposal, now), now)
         case kind:
-            leads_to = await begin_segmentation(connection, experiment, _MODES[kind], proposal.segment_by, actor, now)
-            wanted = replace(experiment, baseline_share=await _baseline(connection, experiment, kind, actor, now))
+            state = await adaptation.state(connection, experiment.number)
+            origin = Origin(recommendation.recommendation_id, _expected(proposal, state))
+            await begin_segmentation(connection, experiment, _MODES[kind], proposal.segment_by, actor, now, origin)
+            baseline = await _baseline(connection, experiment, state, kind, actor, now)
+            wanted = replace(experiment, baseline_share=baseline)
             after = await experiments.update(connection, wanted, now)
     was, is_now = _difference(experiment, after, proposal)
     is_now |= {"recommendation_id": str(recommendation.recommendation_id), "summary": proposal.summary}
     await audit.record(connection, experiment.number, actor, "recommendation.accept", was, is_now, now)
-    return after, leads_to
+    return after
 
 
 def _finished(experiment: Experiment, proposal: Proposal, now: datetime) -> Experiment:
@@ -67,11 +72,30 @@ def _difference(before: Experiment, after: Experiment, proposal: Proposal) -> tu
     return was, is_now
 
 
+def _expected(proposal: Proposal, state: AdaptationState) -> Estimate | None:
+    """Of the whole segmentation: one dimension more brings its own lift on top, one fewer takes nothing away."""
+    match proposal.kind:
+        case RecommendationKind.SEGMENT_BY:
+            return proposal.expected
+        case RecommendationKind.DROP_DIMENSION:
+            return state.expected
+        case RecommendationKind.ADD_DIMENSION if state.expected is not None and proposal.expected is not None:
+            before, more = state.expected, proposal.expected
+            error = math.hypot(before.standard_error, more.standard_error)
+            return Estimate(before.value + more.value, error)
+        case _:
+            return None
+
+
 async def _baseline(
-    connection: Connection, experiment: Experiment, kind: RecommendationKind, actor: str, now: datetime
+    connection: Connection,
+    experiment: Experiment,
+    state: AdaptationState,
+    kind: RecommendationKind,
+    actor: str,
+    now: datetime,
 ) -> float:
     """The share of users who are served unsegmented: more at first, where nobody has looked at what is turned on."""
-    state = await adaptation.state(connection, experiment.number)
     usual = experiment.baseline_share if state.baseline_share_after is None else state.baseline_share_after
     if actor != audit.SAMPLIT or kind is RecommendationKind.TURN_OFF or usual >= _BASELINE_SHARE:
         await adaptation.plan_baseline(connection, experiment.number, None, None)

@@ -1,6 +1,7 @@
 """Looks at an experiment, proposes what to do, and does it where it may."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,12 +18,12 @@ from server.alerts.report import report
 from server.clock import Clock
 from server.notify.notices import NoticeKind, post
 from storage.encryption import Secrets
-from storage.postgres import adaptation, audit, experiments, recommendations
+from storage.postgres import adaptation, audit, experiments, recommendations, segmentations
 from storage.postgres.alerts import AlertKind
 from storage.postgres.pool import Connection, snapshot
 from storage.postgres.recommendations import Recommendation
 from storage.redis import publications
-from storage.redis.client import Client
+from storage.redis.client import UNREACHABLE, Client
 
 log = structlog.get_logger()
 
@@ -64,12 +65,17 @@ class Checker:
                 await self._report(connection, checked.experiment, None)
                 return checked
             try:
-                action = await self._act(connection, checked.experiment, wanted)
+                after = await self._act(connection, checked.experiment, wanted)
             except Exception as error:
-                await self._report(connection, checked.experiment, f"{wanted.proposal.summary}: {error}")
+                problem = f"could not {wanted.proposal.summary}: {type(error).__name__}, the worker's log has more"
+                await self._report(connection, checked.experiment, problem)
                 raise
             await self._report(connection, checked.experiment, None)
-        return replace(checked, action=action)
+        if after is None:
+            return checked
+        await self._publish(after)
+        log.info("segmentation changed by itself", done=wanted.proposal.summary, experiment=experiment_id)
+        return replace(checked, experiment=after, action=wanted.proposal.summary)
 
     async def _find(self, connection: Connection, experiment_id: str) -> Findings:
         async with snapshot(connection):
@@ -86,8 +92,10 @@ class Checker:
         wanted = None
         async with connection.transaction():
             experiment = await self._locked(connection, found.experiment)
-            if experiment.segmentation_version != found.experiment.segmentation_version:
-                return Checked(experiment, found.eligibility, proposed), None
+            usual = await self._restored(connection, experiment, now)
+            await adaptation.note_check(connection, experiment.experiment_id, now)
+            if found.pending is not None or not await self._is_as(connection, experiment, found):
+                return Checked(usual, found.eligibility, proposed), None
             kept, new = await recommendations.propose(connection, experiment, proposed, now)
             if experiment.segmentation.auto_activation:
                 wanted = await self._own_choice(connection, experiment, kept)
@@ -95,10 +103,8 @@ class Checker:
                 if each is not wanted:
                     what, why = each.proposal.summary, _why(each.proposal)
                     await post(connection, experiment, NoticeKind.RECOMMENDATION_MADE, now, what=what, why=why)
-            usual = await self._restored(connection, experiment, now)
-            await adaptation.note_check(connection, experiment.experiment_id, now)
         if usual is not experiment:
-            await publications.publish_experiment(self._redis, usual)
+            await self._publish(usual)
         return Checked(usual, found.eligibility, proposed, kept), wanted
 
     async def _restored(self, connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
@@ -112,19 +118,32 @@ class Checker:
         await audit.record(connection, experiment.number, audit.SAMPLIT, "experiment.update", was, now_is, now)
         return await experiments.update(connection, usual, now)
 
-    async def _act(self, connection: Connection, experiment: Experiment, wanted: Recommendation) -> str:
+    async def _is_as(self, connection: Connection, experiment: Experiment, found: Findings) -> bool:
+        """Whether the experiment is still what was looked at."""
+        then = found.experiment
+        return (
+            experiment.segmentation_version == then.segmentation_version
+            and (experiment.state, experiment.variants) == (then.state, then.variants)
+            and await segmentations.pending(connection, experiment.number) is None
+        )
+
+    async def _publish(self, experiment: Experiment) -> None:
+        """What cannot be published now is by the reconciler, within seconds."""
+        with suppress(*UNREACHABLE):
+            await publications.publish_experiment(self._redis, experiment)
+
+    async def _act(self, connection: Connection, experiment: Experiment, wanted: Recommendation) -> Experiment | None:
+        """The experiment as it is then; None if it may not be done any more."""
         now = self._clock()
         async with connection.transaction():
             before = await self._locked(connection, experiment)
-            if not await recommendations.holds(connection, wanted, before, now):
-                return ""
-            after, leads_to = await apply(connection, before, wanted, audit.SAMPLIT, now)
-            await recommendations.accept(connection, wanted.recommendation_id, audit.SAMPLIT, leads_to, now)
+            may = before.segmentation.auto_activation
+            if not may or not await recommendations.holds(connection, wanted, before, now):
+                return None
+            after = await apply(connection, before, wanted, audit.SAMPLIT, now)
             tell = _tell_off if wanted.proposal.kind is RecommendationKind.TURN_OFF else _tell_on
             await tell(connection, before, wanted.proposal, now)
-        await publications.publish_experiment(self._redis, after)
-        log.info("segmentation changed by itself", experiment=experiment.experiment_id, done=wanted.proposal.summary)
-        return wanted.proposal.summary
+            return after
 
     async def _locked(self, connection: Connection, experiment: Experiment) -> Experiment:
         found = await experiments.get(connection, experiment.experiment_id, lock=True)
@@ -135,10 +154,13 @@ class Checker:
     async def _own_choice(
         self, connection: Connection, experiment: Experiment, kept: Sequence[Recommendation]
     ) -> Recommendation | None:
-        """What Samplit may do by itself, where it may. Clusters it tries once."""
+        """What Samplit may do by itself, where it may. It takes back what was recommended; clusters it tries once."""
+        origin = (await adaptation.state(connection, experiment.number)).recommendation_id
         for each in kept:
             match each.proposal.kind:
-                case RecommendationKind.SEGMENT_BY | RecommendationKind.TURN_OFF:
+                case RecommendationKind.SEGMENT_BY:
+                    return each
+                case RecommendationKind.TURN_OFF if origin is not None:
                     return each
                 case RecommendationKind.USE_CLUSTERS if experiment.segmentation.auto_clustering_enabled:
                     if not await recommendations.was_accepted(connection, experiment, each.proposal.kind):
@@ -170,7 +192,7 @@ async def _tell_off(connection: Connection, experiment: Experiment, proposal: Pr
         NoticeKind.SEGMENTATION_DEACTIVATED,
         now,
         what=", ".join(experiment.segmentation.segment_by) or "clusters",
-        why=proposal.summary.partition(", since ")[2],
+        why=proposal.summary,
         measured=f"{_lift(proposal)} to be expected of turning it off",
     )
 

@@ -1,5 +1,6 @@
 """Everything that recommendations rest on, of one experiment, as of one moment."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -19,16 +20,16 @@ from storage.postgres.drift import recent_drift
 from storage.postgres.pool import Connection
 from storage.postgres.segmentations import PendingSegmentation
 
-_DAY = timedelta(days=1)
+_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Findings:
     """What is known of an experiment.
 
-    visitors: of the last full day. everyone: counts of all users by day and arm, None before there are full days.
-    arms: the variant numbers of the arms. of_segments, measured: where it is segmented; drift: where by clusters.
-    to_add, to_drop: dimensions that might be, and what they bring beside the others.
+    visitors: of the busiest of the last seven full days. everyone: counts of all users by day and arm, None before
+    there are full days. arms: the variant numbers of the arms. of_segments, measured: where it is segmented; drift:
+    where by clusters. to_add, to_drop: dimensions that might be, and what they bring beside the others.
     """
 
     now: datetime
@@ -52,12 +53,12 @@ async def find(connection: Connection, secrets: Secrets, experiment: Experiment,
     pending = await segmentations.pending(connection, experiment.number)
     arms = tuple(variant.number for variant in experiment.variants if not variant.retired)
     today = local_day(experiment, now)
-    yesterday = today - _DAY
-    visitors = (await traffic.visitors(connection, experiment.number, yesterday, today)).get(yesterday, 0)
+    visitors = max((await traffic.visitors(connection, experiment.number, today - _WEEK, today)).values(), default=0)
     first = max(state.evidence_from or date.min, today - timedelta(dimensions.KEPT_DAYS))
     mature = local_day(experiment, now - timedelta(seconds=experiment.maturity_seconds))
     found = await dimensions.read(connection, experiment, arms, first, mature)
-    eligibility = check_eligibility(
+    eligibility = await asyncio.to_thread(
+        check_eligibility,
         (_state(experiment, pending), _rest(state, today)),
         visitors,
         experiment.segmentation.auto_activation_threshold,
@@ -89,7 +90,7 @@ async def _of_segmented(
     )
     return replace(
         base,
-        of_segments=segmentation_evidence(counted.trials, counted.successes),
+        of_segments=await asyncio.to_thread(segmentation_evidence, counted.trials, counted.successes),
         measured=await measure(connection, experiment, base.state, now),
         drift=drift,
         to_add=to_add,

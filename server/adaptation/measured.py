@@ -1,12 +1,12 @@
 """What the segmentation that serves has brought, from the log of users who came since."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from allocator.adaptation import vanished_statistic
+from allocator.adaptation import harm_e_value, vanished_statistic
 from allocator.estimates import Estimate, segmentation_lift, segmentation_lift_by_period
 from allocator.experiment import Experiment
-from storage.postgres import recommendations
 from storage.postgres.adaptation import AdaptationState
 from storage.postgres.estimates import SummedLog, summed_log
 from storage.postgres.pool import Connection
@@ -37,7 +37,8 @@ class MeasuredDay:
 class Measured:
     """The lift over all users since then, of each segment, and of each full day.
 
-    expected: what it was recommended for. vanished: see `vanished_statistic`; None where nothing was expected.
+    expected: of the segmentation, when it was recommended. vanished: see `vanished_statistic`; None where nothing was
+    expected. harm: see `harm_e_value`.
     """
 
     trials: int
@@ -46,29 +47,36 @@ class Measured:
     days: tuple[MeasuredDay, ...]
     expected: Estimate | None
     vanished: float | None
+    harm: float
 
 
 async def measure(connection: Connection, experiment: Experiment, state: AdaptationState, now: datetime) -> Measured:
     """Read the log of the segmentation that serves."""
-    origin = await recommendations.that_led_to(connection, experiment)
-    expected = None if origin is None else origin.proposal.expected
     place = experiment.number, experiment.segmentation_version, experiment.control_number, now
     since = state.serves_since or experiment.started_at
     fine = await summed_log(connection, *place, since=since)
-    if fine is None:
-        return Measured(0, None, (), (), expected, None)
     daily = await summed_log(connection, *place, since=since, by_day=True)
+    return await asyncio.to_thread(_judged, experiment, state.expected, fine, daily, now)
+
+
+def _judged(
+    experiment: Experiment, expected: Estimate | None, fine: SummedLog | None, daily: SummedLog | None, now: datetime
+) -> Measured:
+    if fine is None:
+        return Measured(0, None, (), (), expected, None, 1.0)
     days = () if daily is None else _days(daily, now - timedelta(seconds=experiment.maturity_seconds))
     vanished = None
     if expected is not None and expected.value > 0:
         vanished = vanished_statistic([day.lift for day in days if day.lift is not None], expected.value)
+    lift = segmentation_lift(fine.log)
     return Measured(
         trials=int(fine.log.trials.sum()),
-        lift=segmentation_lift(fine.log),
+        lift=lift,
         segments=tuple(_segment(fine, place) for place in range(len(fine.segments))),
         days=days,
         expected=expected,
         vanished=vanished,
+        harm=1.0 if lift is None else harm_e_value(lift),
     )
 
 

@@ -7,6 +7,7 @@ from allocator.clusters import MIN_ASSIGNMENTS
 from allocator.experiment import Experiment, SegmentationMode
 from storage.postgres import clustering_jobs, clusters, segmentations
 from storage.postgres.pool import Connection
+from storage.postgres.segmentations import Origin
 
 
 async def begin_segmentation(
@@ -16,10 +17,11 @@ async def begin_segmentation(
     segment_by: Sequence[str],
     actor: str,
     now: datetime,
-) -> int:
-    """Prepare it, and answer its version. The caller holds the experiment FOR UPDATE."""
+    origin: Origin | None = None,
+) -> None:
+    """Prepare it; origin: the recommendation that it comes from. The caller holds the experiment FOR UPDATE."""
     model = await _model(connection, experiment, actor, now) if mode is SegmentationMode.AUTO else None
-    return await segmentations.prepare(connection, experiment.number, mode, segment_by, actor, now, model)
+    await segmentations.prepare(connection, experiment.number, mode, segment_by, actor, now, model, origin)
 
 
 async def _model(connection: Connection, experiment: Experiment, actor: str, now: datetime) -> int | None:

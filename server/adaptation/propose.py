@@ -1,9 +1,11 @@
 """From findings to what is recommended."""
 
+from dataclasses import replace
 from datetime import timedelta
 
-from allocator.adaptation import DECISIVE, DimensionReport, Proposal, RecommendationKind, winner_everywhere
+from allocator.adaptation import DECISIVE, HARMFUL, DimensionReport, Proposal, RecommendationKind, winner_everywhere
 from allocator.estimates import Estimate
+from allocator.evidence import ERROR
 from allocator.experiment import ExperimentState, SegmentationMode
 from server.adaptation.findings import Findings, public_name
 from server.adaptation.within import DimensionWithin
@@ -20,10 +22,8 @@ def proposals(found: Findings) -> list[Proposal]:
     if found.experiment.state is not ExperimentState.RUNNING or found.pending is not None:
         return []
     if found.experiment.segmentation.mode is SegmentationMode.DISABLED:
-        made = [*_segment_by(found), *_use_clusters(found)]
-    else:
-        made = [*_turn_off(found), *_add(found), *_drop(found), *_train(found)]
-    return made or _finish(found)
+        return [*_segment_by(found), *_use_clusters(found)] or _finish(found)
+    return [*_turn_off(found), *_add(found), *_drop(found), *_train(found)]
 
 
 def _segment_by(found: Findings) -> list[Proposal]:
@@ -70,7 +70,7 @@ def _turn_off(found: Findings) -> list[Proposal]:
         return []
     if measured.vanished is not None and measured.vanished >= DECISIVE:
         why = "the lift that was expected has vanished"
-    elif measured.lift is not None and measured.lift.upper < 0:
+    elif measured.harm >= HARMFUL:
         why = "users convert less often than they would unsegmented"
     elif _clusters_are_no_use(found):
         why = "in 30 days nothing says that clusters want different variants"
@@ -93,6 +93,7 @@ def _clusters_are_no_use(found: Findings) -> bool:
         found.experiment.segmentation.mode is SegmentationMode.AUTO
         and since is not None
         and found.now - since >= _CLUSTERS_TRIED
+        and found.state.recommendation_id is not None
         and (measured is None or measured.expected is None)
         and (evidence is None or not evidence.is_enough)
     )
@@ -103,7 +104,10 @@ def _add(found: Findings) -> list[Proposal]:
     good = [
         each
         for each in found.to_add
-        if each.e_value >= each.needed and each.every_arm_is_beaten and _expected(each) > 0
+        if each.e_value >= each.needed
+        and each.every_arm_is_beaten
+        and each.expected is not None
+        and each.expected.lower > 0
     ]
     return [
         _within(RecommendationKind.ADD_DIMENSION, f"segment by {name} too", each, (*serving, name))
@@ -113,15 +117,20 @@ def _add(found: Findings) -> list[Proposal]:
 
 
 def _drop(found: Findings) -> list[Proposal]:
-    """The dimension that a month of data speaks against most, if any."""
-    useless = [each for each in found.to_drop if each.e_value < 1]
+    """The dimension that a month of data speaks against most, if any: 20 times likelier without it."""
+    useless = [each for each in found.to_drop if each.e_value <= ERROR]
     if not useless:
         return []
     least = min(useless, key=lambda each: each.e_value)
     name = public_name(least.dimension)
     left = tuple(each for each in found.experiment.segmentation.segment_by if each != name)
     summary = f"segment by {name} no more: beside {', '.join(left)} it makes no difference"
-    return [_within(RecommendationKind.DROP_DIMENSION, summary, least, left)]
+    return [_within(RecommendationKind.DROP_DIMENSION, summary, _reversed(least), left)]
+
+
+def _reversed(each: DimensionWithin) -> DimensionWithin:
+    """What speaks for the dimension making no difference."""
+    return replace(each, e_value=1 / each.e_value, needed=1 / ERROR, expected=None)
 
 
 def _within(kind: RecommendationKind, summary: str, each: DimensionWithin, segment_by: tuple[str, ...]) -> Proposal:
@@ -131,7 +140,7 @@ def _within(kind: RecommendationKind, summary: str, each: DimensionWithin, segme
         each.trials,
         each.days,
         segment_by=segment_by,
-        expected=each.expected if kind is RecommendationKind.ADD_DIMENSION else None,
+        expected=each.expected,
         e_value=each.e_value,
         needed=each.needed,
     )
@@ -149,12 +158,14 @@ def _train(found: Findings) -> list[Proposal]:
 
 
 def _finish(found: Findings) -> list[Proposal]:
-    """One variant is the best, and nothing says that some users want another."""
+    """One variant is the best, and nothing says that some users want another.
+
+    Told where all users were drawn for alike, so not of segmented users.
+    """
     everyone = found.everyone
     if everyone is None or _basis(found)[1] < _WEEK:
         return []
-    evidence = [each.evidence for each in found.eligibility.dimensions] + [found.of_segments]
-    if any(each is not None and each.is_enough for each in evidence):
+    if any(each.evidence is not None and each.evidence.is_enough for each in found.eligibility.dimensions):
         return []
     best = winner_everywhere(everyone.trials, everyone.successes)
     if best is None or best[1] < best[2]:

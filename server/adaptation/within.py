@@ -1,6 +1,7 @@
 """Whether one more dimension, or one fewer, would do better: what a dimension says beside the others."""
 
-from collections import Counter, defaultdict
+import asyncio
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -8,9 +9,9 @@ import numpy as np
 
 from allocator.adaptation import Eligibility, expected_lift
 from allocator.estimates import Estimate
-from allocator.evidence import segmentation_evidence
+from allocator.evidence import ERROR, LARGEST_LOG, pair_e_values, segmentation_evidence
 from allocator.experiment import Experiment, SegmentationMode
-from allocator.segments import MAX_DIMENSIONS, OTHER, attribute_name
+from allocator.segments import MAX_DIMENSIONS, attribute_name
 from storage.postgres import dimensions
 from storage.postgres.adaptation import AdaptationState
 from storage.postgres.dimensions import WithinRow
@@ -23,8 +24,9 @@ _OLD_ENOUGH = timedelta(days=30)
 class DimensionWithin:
     """What a dimension says of users who are alike in the others.
 
-    dimension: as contexts have it. e_value: the product over the segments of the others, whose users are different
-    ones, so that it is an e-value too. expected: what dividing each of these segments by it would bring.
+    dimension: as contexts have it. e_value: the largest over pairs of arms of the product of E over the segments of
+    the others, whose users are different ones, so that each product is an e-value. expected: what dividing each of
+    these segments by it would bring.
     """
 
     dimension: str
@@ -80,8 +82,11 @@ async def _within(
     now: datetime,
     looked_at: int,
 ) -> DimensionWithin:
-    rows = await dimensions.within(connection, experiment, others, dimension, first, now)
-    rows = _bounded([row for row in rows if row.variant in arms], experiment.segmentation.max_segments)
+    rows = await dimensions.within(connection, experiment, others, dimension, arms, first, now)
+    return await asyncio.to_thread(_judged, dimension, rows, arms, looked_at)
+
+
+def _judged(dimension: str, rows: list[WithinRow], arms: tuple[int, ...], looked_at: int) -> DimensionWithin:
     days = {day: place for place, day in enumerate(sorted({row.day for row in rows}))}
     cells: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -89,36 +94,22 @@ async def _within(
     trials, successes = np.zeros((2, len(days), len(cells), len(arms)), np.int64)
     for row in rows:
         place = days[row.day], cells[row.segment, row.value], arms.index(row.variant)
-        trials[place] += row.trials
-        successes[place] += row.successes
+        trials[place], successes[place] = row.trials, row.successes
     of_segment: dict[str, list[int]] = defaultdict(list)
     for (segment, _), cell in cells.items():
         of_segment[segment].append(cell)
-    found = [
-        segmentation_evidence(trials[:, each], successes[:, each], looked_at=looked_at) for each in of_segment.values()
-    ]
-    groups = np.array([list(of_segment).index(segment) for segment, _ in cells], np.int64)
+    parts = [(trials[:, each], successes[:, each]) for each in of_segment.values()]
+    logs = np.zeros((len(arms), len(arms)))
+    for part in parts:
+        logs += np.log(pair_e_values(*part))
+    group_of = {segment: group for group, segment in enumerate(of_segment)}
+    groups = np.array([group_of[segment] for segment, _ in cells], np.int64)
     return DimensionWithin(
         dimension,
-        e_value=float(np.exp(min(sum(np.log(each.e_value) for each in found), 690.0))),
-        needed=max((each.needed for each in found), default=1.0),
-        every_arm_is_beaten=any(each.every_arm_is_beaten for each in found),
+        e_value=float(np.exp(min(logs[np.triu_indices(len(arms), 1)].max(initial=-LARGEST_LOG), LARGEST_LOG))),
+        needed=looked_at * max(len(arms) * (len(arms) - 1) // 2, 1) / ERROR,
+        every_arm_is_beaten=any(segmentation_evidence(*part).every_arm_is_beaten for part in parts),
         expected=expected_lift(trials, successes, groups) if rows else None,
         trials=int(trials.sum()),
         days=len(days),
     )
-
-
-def _bounded(rows: list[WithinRow], most: int) -> list[WithinRow]:
-    """The largest segments and values by themselves, the rest of each under "other"."""
-    segments, values = Counter[str](), Counter[str]()
-    for row in rows:
-        segments[row.segment] += row.trials
-        values[row.value] += row.trials
-    kept = {name for name, _ in segments.most_common(most)}, {name for name, _ in values.most_common(most)}
-    return [
-        row._replace(
-            segment=row.segment if row.segment in kept[0] else OTHER, value=row.value if row.value in kept[1] else OTHER
-        )
-        for row in rows
-    ]

@@ -17,7 +17,7 @@ from server.authentication import caller
 from server.clock import Clock
 from server.publisher import advance_posterior
 from storage.encryption import Secrets
-from storage.postgres import audit, experiments, maturity
+from storage.postgres import audit, experiments, maturity, recommendations
 from storage.postgres.pool import Connection
 
 _Response = TypeVar("_Response", bound=Message)
@@ -87,6 +87,7 @@ class ExperimentCommands:
             now = self._clock()
             after = replace(before, state=state, started_at=before.started_at or now)
             if state is ExperimentState.COMPLETED:
+                await recommendations.withdraw(connection, before.number)
                 after = replace(after, completed_at=now, winner_variant_id=_winner(before, request.winner_variant_id))
             stored = await experiments.update(connection, after, now)
             await _record(connection, _ACTIONS[state], before, stored, now)

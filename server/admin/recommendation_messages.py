@@ -71,11 +71,7 @@ def metrics_message(
     """Add what a segmentation has brought. keys: segment keys by number."""
     message.segments_count = len(measured.segments)
     _set(message.avg_lift, measured.lift)
-    message.basis = (
-        f"{measured.trials:,} users, of whom {experiment.baseline_share:.0%} are served unsegmented"
-        if measured.trials
-        else "no users yet who are old enough"
-    )
+    message.basis = f"{measured.trials:,} users since it serves, as old as the maturity, by their logged probabilities"
     known = [each for each in measured.segments if each.lift is not None]
     if known:
         best = max(known, key=_lift)

@@ -38,8 +38,7 @@ class RecommendationCommands:
                 now = self._clock()
                 if not await recommendations.holds(connection, found, experiment, now):
                     raise _stale(found)
-                experiment, leads_to = await apply(connection, experiment, found, caller.get(), now)
-                await recommendations.accept(connection, found.recommendation_id, caller.get(), leads_to, now)
+                experiment = await apply(connection, experiment, found, caller.get(), now)
             message = await _message(connection, found, experiment)
             return Changed(experiment), pb.AcceptRecommendationResponse(recommendation=message)
 

@@ -7,7 +7,7 @@ import structlog
 
 from server.adaptation.check import Checker
 from server.clock import Clock
-from storage.postgres import adaptation, dimensions
+from storage.postgres import adaptation, dimensions, recommendations
 from storage.postgres.pool import UNREACHABLE
 
 log = structlog.get_logger()
@@ -32,6 +32,7 @@ class Sweep:
         """Check all that are due. What fails waits for six hours more, unless Postgres is out of reach."""
         async with self._pool.acquire() as connection:
             await dimensions.forget(connection, self._clock())
+            await recommendations.expire(connection, self._clock())
         while found := await self._due(_AT_A_TIME):
             for experiment_id in found:
                 try:

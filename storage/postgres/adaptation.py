@@ -1,15 +1,18 @@
 """Since when a segmentation serves, from what day evidence counts, and when it was last looked whether to change it."""
 
+import uuid
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import cast
 
 import asyncpg
 
+from allocator.estimates import Estimate
 from storage.postgres.pool import Connection
 
 _STATE = """
-    SELECT serves_since, evidence_from, baseline_share_after, baseline_share_until, checked_at
+    SELECT serves_since, recommendation_id, expected_lift, expected_error, evidence_from, baseline_share_after,
+        baseline_share_until, checked_at
     FROM experiment_segmentation_config WHERE experiment_no = $1
 """
 _DUE = """
@@ -23,11 +26,15 @@ _DUE = """
 class AdaptationState:
     """Of one experiment.
 
-    serves_since: None where it has been segmented so from its start. evidence_from: the first day that may speak for
-    segmenting; None is the first of all. baseline_share_after: what the share will be from baseline_share_until on.
+    serves_since: None where it has been segmented so from its start. recommendation_id, expected: what the segmentation
+    came from, and what was expected of all of it; None where people chose it. evidence_from: the first day that may
+    speak for segmenting; None is the first of all. baseline_share_after: what the share will be from
+    baseline_share_until on.
     """
 
     serves_since: datetime | None
+    recommendation_id: uuid.UUID | None
+    expected: Estimate | None
     evidence_from: date | None
     baseline_share_after: float | None
     baseline_share_until: datetime | None
@@ -37,7 +44,8 @@ class AdaptationState:
 async def state(connection: Connection, experiment_number: int) -> AdaptationState:
     """As it is. The experiment must be there."""
     row = await connection.fetchrow(_STATE, experiment_number)
-    return AdaptationState(*cast("asyncpg.Record", row))
+    since, recommendation_id, lift, error, *rest = cast("asyncpg.Record", row)
+    return AdaptationState(since, recommendation_id, None if lift is None else Estimate(lift, error), *rest)
 
 
 async def note_check(connection: Connection, experiment_id: str, now: datetime) -> None:

@@ -13,7 +13,9 @@ from allocator.experiment import Experiment
 from storage.postgres.pool import Connection, columns
 
 KEPT_DAYS = 90
-_MOST_VALUES = 100  # of a dimension on a day; the rest share 'other'
+_MOST_VALUES = 100  # of a dimension, on a day and in all that is read; the rest share 'other'
+_MOST_DIMENSIONS = 64  # of an experiment; no more are counted
+_MOST_WITHIN = 50  # values of a dimension in a segment by others
 _EVERYONE = ""
 # A success of a day that is not kept any more counts for nothing: it has no row.
 _ADD = """
@@ -21,11 +23,21 @@ _ADD = """
         SELECT * FROM unnest($1::int[], $2::text[], $3::date[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
                 $8::bigint[])
             AS a (experiment_no, dimension, day, value, variant_no, visitors, trials, successes)
+    ), named AS (
+        SELECT experiment_no, dimension, sum(visitors) AS users, EXISTS (SELECT FROM dimension_counts d
+            WHERE (d.experiment_no, d.dimension) = (a.experiment_no, a.dimension)) AS known
+        FROM added a GROUP BY 1, 2
+    ), admitted AS (
+        SELECT experiment_no, dimension, known OR $10 >= (
+            row_number() OVER (PARTITION BY experiment_no, known ORDER BY users DESC, dimension)
+            + (SELECT count(DISTINCT dimension) FROM dimension_counts d WHERE d.experiment_no = n.experiment_no)
+        ) AS counts
+        FROM named n
     ), sized AS (
         SELECT experiment_no, dimension, day, value, sum(visitors) AS users, EXISTS (SELECT FROM dimension_counts d
             WHERE (d.experiment_no, d.dimension, d.day, d.value) = (a.experiment_no, a.dimension, a.day, a.value)
         ) AS known
-        FROM added a GROUP BY 1, 2, 3, 4
+        FROM added a JOIN admitted USING (experiment_no, dimension) WHERE counts GROUP BY 1, 2, 3, 4
     ), ranked AS (
         SELECT *, known OR users > 0 AND $9 >= (
             row_number() OVER (PARTITION BY experiment_no, dimension, day, known ORDER BY users DESC, value)
@@ -54,11 +66,12 @@ _LOG = """
     FROM (
         SELECT experiment_no, day, variant_no, dimension, value,
             is_success(assigned_at, converted_at, maturity_seconds) AS success
-        FROM assignments JOIN experiments USING (experiment_no),
+        FROM assignments JOIN experiments USING (experiment_no)
+            JOIN (SELECT experiment_no, min(day) AS first FROM dimension_counts GROUP BY 1) kept USING (experiment_no),
             LATERAL (SELECT * FROM jsonb_each_text(context) UNION ALL SELECT '', '') AS known (dimension, value)
-        WHERE ($1::int IS NULL OR experiment_no = $1)
-            AND day >= (SELECT min(day) FROM dimension_counts d WHERE d.experiment_no = assignments.experiment_no)
-    ) users LEFT JOIN (SELECT DISTINCT experiment_no, dimension, day, value FROM dimension_counts) k
+        WHERE ($1::int IS NULL OR experiment_no = $1) AND day >= first
+    ) users JOIN (SELECT DISTINCT experiment_no, dimension FROM dimension_counts) d USING (experiment_no, dimension)
+        LEFT JOIN (SELECT DISTINCT experiment_no, dimension, day, value FROM dimension_counts) k
         USING (experiment_no, dimension, day, value)
     GROUP BY 1, 2, 3, 4, 5
 """
@@ -78,18 +91,32 @@ _REPAIR = f"""
         trials = c.trials + excluded.trials, successes = c.successes + excluded.successes
 """  # noqa: S608
 _READ = """
-    SELECT dimension, value, day, variant_no, trials, least(successes, trials) AS successes
-    FROM dimension_counts WHERE experiment_no = $1 AND day >= $2 AND day < $3 AND variant_no = ANY($4::smallint[])
-    ORDER BY dimension, value
+    WITH counted AS (
+        SELECT * FROM dimension_counts
+        WHERE experiment_no = $1 AND day >= $2 AND day < $3 AND variant_no = ANY($4::smallint[])
+    ), ranked AS (
+        SELECT dimension, value,
+            row_number() OVER (PARTITION BY dimension ORDER BY sum(trials) DESC, value) <= $5 AS own
+        FROM counted GROUP BY 1, 2
+    )
+    SELECT dimension, CASE WHEN own THEN value ELSE 'other' END AS value, day, variant_no,
+        sum(trials)::bigint AS trials, sum(least(successes, trials))::bigint AS successes
+    FROM counted JOIN ranked USING (dimension, value) GROUP BY 1, 2, 3, 4 ORDER BY 1, 2
 """
 # Of the log: a dimension's values apart in each segment by other dimensions.
 _WITHIN = """
-    SELECT segment_key_of(context, $2) AS segment, coalesce(context ->> $3, 'unknown') AS value, day, variant_no,
-        count(*), count(*) FILTER (WHERE is_success(assigned_at, converted_at, maturity_seconds))
-    FROM assignments JOIN experiments USING (experiment_no)
-    WHERE experiment_no = $1 AND day >= $4 AND day
-        < (($5::timestamptz - make_interval(secs => maturity_seconds)) AT TIME ZONE time_zone)::date
-    GROUP BY 1, 2, 3, 4
+    WITH users AS (
+        SELECT segment_key_of(context, $2) AS segment, coalesce(context ->> $3, 'unknown') AS value, day, variant_no,
+            is_success(assigned_at, converted_at, maturity_seconds) AS success
+        FROM assignments JOIN experiments USING (experiment_no)
+        WHERE experiment_no = $1 AND variant_no = ANY($6::smallint[]) AND day >= $4 AND day
+            < (($5::timestamptz - make_interval(secs => maturity_seconds)) AT TIME ZONE time_zone)::date
+    ), largest_segments AS (SELECT segment FROM users GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $7
+    ), largest_values AS (SELECT value FROM users GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $8)
+    SELECT CASE WHEN segment IN (SELECT segment FROM largest_segments) THEN segment ELSE 'other' END,
+        CASE WHEN value IN (SELECT value FROM largest_values) THEN value ELSE 'other' END,
+        day, variant_no, count(*), count(*) FILTER (WHERE success)
+    FROM users GROUP BY 1, 2, 3, 4
 """
 
 _Place = tuple[int, date, int]  # experiment, day, variant
@@ -152,7 +179,7 @@ async def add(connection: Connection, tally: Tally) -> None:
     """Add a batch, in the transaction that stores it."""
     rows = tally.rows()
     if rows:
-        await connection.execute(_ADD, *columns(rows, 8), _MOST_VALUES)
+        await connection.execute(_ADD, *columns(rows, 8), _MOST_VALUES, _MOST_DIMENSIONS)
 
 
 async def differences(connection: Connection, experiment_number: int | None = None) -> int:
@@ -174,7 +201,7 @@ async def read(
     connection: Connection, experiment: Experiment, variants: Sequence[int], first: date, end: date
 ) -> list[DimensionCounts]:
     """Counts of these variants from a day to before another: everyone's, then each dimension's by its context name."""
-    rows = await connection.fetch(_READ, experiment.number, first, end, variants)
+    rows = await connection.fetch(_READ, experiment.number, first, end, variants, _MOST_VALUES)
     arm_of = {number: arm for arm, number in enumerate(variants)}
     day_of = {day: place for place, day in enumerate(sorted({row["day"] for row in rows}))}
     values: dict[str, dict[str, int]] = {}
@@ -193,8 +220,18 @@ async def read(
 
 
 async def within(
-    connection: Connection, experiment: Experiment, others: Sequence[str], dimension: str, first: date, now: datetime
+    connection: Connection,
+    experiment: Experiment,
+    others: Sequence[str],
+    dimension: str,
+    variants: Sequence[int],
+    first: date,
+    now: datetime,
 ) -> list[WithinRow]:
-    """The log by a dimension in each segment by the others, all named as in contexts, from a day on."""
-    rows = await connection.fetch(_WITHIN, experiment.number, others, dimension, first, now)
+    """The log of these variants by a dimension in each segment by the others, as named in contexts, from a day on.
+
+    The largest segments and values by themselves, the rest of each under "other".
+    """
+    most = experiment.segmentation.max_segments, _MOST_WITHIN
+    rows = await connection.fetch(_WITHIN, experiment.number, others, dimension, first, now, variants, *most)
     return [WithinRow(*row) for row in rows]

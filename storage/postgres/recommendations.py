@@ -19,7 +19,7 @@ _STRONGER = 10.0  # times the evidence at which it was dismissed
 _FORGOTTEN = timedelta(days=30)  # after which what rests on no evidence may be proposed again
 _SELECT = """
     SELECT recommendation_id, recommendation_no, experiment_id, r.state, r.segmentation_version, proposed_at,
-        renewed_at, expires_at, decided_at, decided_by, dismissed_because, leads_to, kind, summary, trials, days,
+        renewed_at, expires_at, decided_at, decided_by, dismissed_because, kind, summary, trials, days,
         segment_by, r.winner_variant_no, expected_lift, expected_error, e_value, e_value_needed
     FROM segmentation_recommendations r JOIN experiments USING (experiment_no)
 """
@@ -32,8 +32,8 @@ _PROPOSE = """
         winner_variant_no, summary, expected_lift, expected_error, e_value, e_value_needed, trials, days,
         segmentation_version, proposed_at, renewed_at, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15)
-    ON CONFLICT (experiment_no, kind, segment_by) WHERE state = 'OPEN' DO UPDATE SET
-        winner_variant_no = excluded.winner_variant_no, summary = excluded.summary,
+    ON CONFLICT (experiment_no, kind, segment_by, coalesce(winner_variant_no, -1)) WHERE state = 'OPEN' DO UPDATE SET
+        summary = excluded.summary,
         expected_lift = excluded.expected_lift, expected_error = excluded.expected_error, e_value = excluded.e_value,
         e_value_needed = excluded.e_value_needed, trials = excluded.trials, days = excluded.days,
         segmentation_version = excluded.segmentation_version, renewed_at = excluded.renewed_at,
@@ -41,8 +41,8 @@ _PROPOSE = """
     RETURNING recommendation_id
 """
 _DISMISSED = """
-    SELECT kind, segment_by, e_value, decided_at FROM segmentation_recommendations
-    WHERE experiment_no = $1 AND state = 'DISMISSED' ORDER BY decided_at
+    SELECT kind, segment_by, winner_variant_no, segmentation_version, e_value, decided_at
+    FROM segmentation_recommendations WHERE experiment_no = $1 AND state = 'DISMISSED' ORDER BY decided_at
 """
 
 
@@ -59,7 +59,7 @@ class RecommendationState(Enum):
 class Recommendation:
     """A proposal that is kept.
 
-    segmentation_version: that served when it was last renewed. leads_to: the one that accepting it began.
+    segmentation_version: that served when it was last renewed.
     """
 
     recommendation_id: uuid.UUID
@@ -73,7 +73,6 @@ class Recommendation:
     decided_at: datetime | None
     decided_by: str
     dismissed_because: str
-    leads_to: int | None
     proposal: Proposal
 
 
@@ -86,12 +85,15 @@ async def propose(
     experiment FOR UPDATE.
     """
     dismissed = {
-        (row["kind"], tuple(row["segment_by"])): row for row in await connection.fetch(_DISMISSED, experiment.number)
+        (row["kind"], tuple(row["segment_by"]), row["winner_variant_no"]): row
+        for row in await connection.fetch(_DISMISSED, experiment.number)
+        if row["kind"] != RecommendationKind.TURN_OFF.value
+        or row["segmentation_version"] == experiment.segmentation_version
     }
     kept: list[Recommendation] = []
     new: list[Recommendation] = []
     for proposal in proposals:
-        earlier = dismissed.get((proposal.kind.value, proposal.segment_by))
+        earlier = dismissed.get((proposal.kind.value, proposal.segment_by, proposal.winner))
         if earlier is not None and not _is_stronger(proposal, earlier, now):
             continue
         made = uuid.uuid4()
@@ -142,17 +144,29 @@ async def list_page(
     return [_recommendation(row) for row in rows]
 
 
-async def accept(
-    connection: Connection, recommendation_id: uuid.UUID, actor: str, leads_to: int | None, now: datetime
-) -> None:
+async def accept(connection: Connection, recommendation_id: uuid.UUID, actor: str, now: datetime) -> None:
     """It was done. The caller holds the experiment FOR UPDATE."""
     await connection.execute(
-        "UPDATE segmentation_recommendations SET state = 'ACCEPTED', decided_at = $2, decided_by = $3, leads_to = $4"
+        "UPDATE segmentation_recommendations SET state = 'ACCEPTED', decided_at = $2, decided_by = $3"
         " WHERE recommendation_id = $1",
         recommendation_id,
         now,
         actor,
-        leads_to,
+    )
+
+
+async def withdraw(connection: Connection, experiment_number: int) -> None:
+    """Of an experiment that is completed nothing is open. The caller holds it FOR UPDATE."""
+    await connection.execute(
+        "UPDATE segmentation_recommendations SET state = 'WITHDRAWN' WHERE experiment_no = $1 AND state = 'OPEN'",
+        experiment_number,
+    )
+
+
+async def expire(connection: Connection, now: datetime) -> None:
+    """Withdraw what no check has confirmed for too long."""
+    await connection.execute(
+        "UPDATE segmentation_recommendations SET state = 'WITHDRAWN' WHERE state = 'OPEN' AND expires_at <= $1", now
     )
 
 
@@ -178,16 +192,6 @@ async def was_accepted(connection: Connection, experiment: Experiment, kind: Rec
             kind.value,
         )
     )
-
-
-async def that_led_to(connection: Connection, experiment: Experiment) -> Recommendation | None:
-    """The recommendation that the serving segmentation came from."""
-    row = await connection.fetchrow(
-        _SELECT + " WHERE experiment_id = $1 AND leads_to = $2 ORDER BY decided_at DESC LIMIT 1",
-        experiment.experiment_id,
-        experiment.segmentation_version,
-    )
-    return None if row is None else _recommendation(row)
 
 
 def _is_stronger(proposal: Proposal, dismissed: asyncpg.Record, now: datetime) -> bool:
@@ -223,7 +227,7 @@ async def _store(
 
 def _recommendation(row: asyncpg.Record) -> Recommendation:
     identity, number, experiment_id, state, version, proposed, renewed, expires, *rest = row
-    decided, actor, reason, leads_to, *rest = rest
+    decided, actor, reason, *rest = rest
     kind, summary, trials, days, segment_by, winner, lift, error, e_value, needed = rest
     expected = None if lift is None else Estimate(lift, error)
     proposal = Proposal(
@@ -241,6 +245,5 @@ def _recommendation(row: asyncpg.Record) -> Recommendation:
         decided,
         actor or "",
         reason or "",
-        leads_to,
         proposal,
     )

@@ -4,12 +4,14 @@ From `choose` on, whoever counts new rows labels and counts them for both versio
 row; older rows are labelled in chunks. So when the last chunk is done, every row has its label, and is counted once.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
+from allocator.estimates import Estimate
 from allocator.experiment import SegmentationMode
 from allocator.segments import OTHER_NUMBER
 from storage.postgres import experiments
@@ -23,8 +25,8 @@ _VERSION = """
 """
 _INSERT = """
     INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at,
-        model_version)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+        model_version, recommendation_id, expected_lift, expected_error)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _LARGEST = """
     SELECT segment_key_of(context, $2) FROM assignments WHERE experiment_no = $1
@@ -57,7 +59,13 @@ _LABEL_AS = f"""
 _SERVE = """
     UPDATE experiment_segmentation_config c
     SET segmentation_version = p.segmentation_version, mode = p.mode, segment_by = p.segment_by,
-        model_version = p.model_version, serves_since = $2, evidence_from = CASE
+        model_version = p.model_version,
+        (serves_since, recommendation_id, expected_lift, expected_error) = (
+            SELECT c.serves_since, c.recommendation_id, c.expected_lift, c.expected_error
+            WHERE (p.mode, p.segment_by) = (c.mode, c.segment_by) -- a model was trained again
+            UNION ALL SELECT $2, p.recommendation_id, p.expected_lift, p.expected_error
+            WHERE (p.mode, p.segment_by) <> (c.mode, c.segment_by)
+        ), evidence_from = CASE
             WHEN p.mode = 'DISABLED' AND c.mode <> 'DISABLED' THEN ($2 AT TIME ZONE time_zone)::date + $3::int
             ELSE evidence_from
         END
@@ -67,6 +75,14 @@ _SERVE = """
 _REST_DAYS = 14
 _DELETE_COUNTS = "DELETE FROM segment_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
 _DELETE_COHORTS = "DELETE FROM cohort_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The recommendation that a segmentation comes from, and what is expected of the segmentation as a whole."""
+
+    recommendation_id: uuid.UUID
+    expected: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -91,8 +107,16 @@ async def pending(connection: Connection, experiment_number: int) -> PendingSegm
     row = await connection.fetchrow("SELECT * FROM pending_segmentations WHERE experiment_no = $1", experiment_number)
     if row is None:
         return None
-    number, version, mode, segment_by, *rest = row
-    return PendingSegmentation(number, version, SegmentationMode(mode), tuple(segment_by), *rest)
+    return PendingSegmentation(
+        row["experiment_no"],
+        row["segmentation_version"],
+        SegmentationMode(row["mode"]),
+        tuple(row["segment_by"]),
+        row["actor"],
+        row["created_at"],
+        row["labelled_to"],
+        row["model_version"],
+    )
 
 
 async def waiting(connection: Connection) -> list[tuple[int, str]]:
@@ -112,12 +136,27 @@ async def prepare(
     actor: str,
     now: datetime,
     model_version: int | None = None,
+    origin: Origin | None = None,
 ) -> int:
-    """Begin a new version, in place of one that was being prepared. The caller holds the experiment FOR UPDATE."""
+    """Begin a new version, in place of one that was being prepared. The caller holds the experiment FOR UPDATE.
+
+    origin: the recommendation that it comes from.
+    """
+    expected = None if origin is None else origin.expected
     version: int = await connection.fetchval(_VERSION, experiment_number)
     await abandon(connection, experiment_number)
     await connection.execute(
-        _INSERT, experiment_number, version, mode.value, list(segment_by), actor, now, model_version
+        _INSERT,
+        experiment_number,
+        version,
+        mode.value,
+        list(segment_by),
+        actor,
+        now,
+        model_version,
+        None if origin is None else origin.recommendation_id,
+        None if expected is None else expected.value,
+        None if expected is None else expected.standard_error,
     )
     return version
 

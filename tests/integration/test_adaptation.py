@@ -20,7 +20,7 @@ from storage.postgres import dimensions
 from storage.postgres.pool import connect, create_pool
 from storage.redis.client import create_client
 from tests.conftest import Clock
-from tests.days import CROSSOVER, FLAT, Days, of_sources, two_variants
+from tests.days import CROSSOVER, FLAT, Days, Person, of_sources, two_variants
 from tests.faults.installation import cli
 from tests.service import Service
 from tests.status import refused
@@ -102,6 +102,25 @@ async def test_values_are_bounded_and_nothing_is_lost(service: Service, worker: 
     await connection.close()
 
 
+async def test_dimensions_are_bounded(service: Service, worker: None, clock: Clock, dsn: str) -> None:
+    days = await begin(service, clock)
+
+    def sloppy(_rng: Any, users: int) -> list[Person]:
+        names = ((f"session_{user}_{n}" for n in range(20)) for user in range(users))
+        return [Person({"control": 0.5, "b": 0.5}, attributes=dict.fromkeys(each, "x")) for each in names]
+
+    await days.part(60, sloppy)
+    await days.part(200, STRONG)
+    connection = await connect(dsn)
+    found = await connection.fetch("SELECT DISTINCT dimension FROM dimension_counts")
+    assert len(found) <= 64
+    assert {"", "channel", "hour"} <= {row["dimension"] for row in found}
+    everyone = await connection.fetchval("SELECT sum(trials)::int FROM dimension_counts WHERE dimension = ''")
+    assert everyone == 260
+    assert await dimensions.differences(connection) == 0
+    await connection.close()
+
+
 async def test_nothing_is_recommended_without_traffic_or_evidence(service: Service, worker: None, clock: Clock) -> None:
     days = await begin(service, clock, segmentation=AUTO_ACTIVATION)
     empty = await days.check()
@@ -143,7 +162,7 @@ async def test_accepting_segments_and_doing_so_again_changes_nothing(
     assert (await service.call("GetExperiment", experiment_id="cta")).experiment.baseline_share == 0.1
     refusal = await refused(service.call("DismissRecommendation", recommendation_id=found.recommendation_id))
     assert (refusal.code, refusal.reason) == (Code.FAILED_PRECONDITION, "RECOMMENDATION_STALE")
-    await days.day(1_000, STRONG, parts=2)
+    await days.day(2_400, STRONG, parts=12)
     metrics = await service.call("GetSegmentationMetrics", experiment_id="cta")
     assert metrics.mode == MANUAL
     assert metrics.segments_count == 2
@@ -152,7 +171,7 @@ async def test_accepting_segments_and_doing_so_again_changes_nothing(
     assert {metrics.best_segment.segment_display_name, metrics.worst_segment.segment_display_name} == {
         *("Instagram", "Google")
     }
-    assert [day.trials for day in metrics.days] == [1_000]
+    assert [day.trials for day in metrics.days] == [2_400]
 
 
 async def test_what_the_experiment_has_left_behind_is_stale(service: Service, worker: None, clock: Clock) -> None:
@@ -185,8 +204,8 @@ async def test_old_recommendations_expire_unless_a_check_renews_them(
     assert "expired" in refusal.message
     await days.day(1_000, STRONG, parts=1)
     (renewed,) = (await days.check()).recommendations
-    assert renewed.recommendation_id == found.recommendation_id
-    await service.call("AcceptRecommendation", recommendation_id=found.recommendation_id)
+    accepted = await service.call("AcceptRecommendation", recommendation_id=renewed.recommendation_id)
+    assert accepted.recommendation.state == ACCEPTED
 
 
 async def test_what_was_dismissed_comes_back_with_ten_times_the_evidence(

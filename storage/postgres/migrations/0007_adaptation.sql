@@ -3,7 +3,7 @@
 
 -- migrate: apply
 -- Users by what is known of them. Dimension '' has everyone under the value ''. Values beyond the first hundred of a
--- day share 'other'. Days are kept for a quarter of a year.
+-- day share 'other', dimensions beyond 64 are not counted. Days are kept for a quarter of a year.
 CREATE TABLE dimension_counts (
     experiment_no integer NOT NULL REFERENCES experiments,
     dimension text NOT NULL, -- as contexts have it: custom attributes without their prefix
@@ -15,6 +15,7 @@ CREATE TABLE dimension_counts (
     successes bigint NOT NULL, -- of these
     PRIMARY KEY (experiment_no, dimension, day, value, variant_no)
 ) WITH (fillfactor = 70);
+CREATE INDEX dimension_counts_day ON dimension_counts USING brin (day);
 
 WITH users AS (
     SELECT experiment_no, dimension, day, value, variant_no,
@@ -49,12 +50,20 @@ ALTER TABLE experiment_segmentation_config
         CHECK (auto_activation_threshold BETWEEN 1 AND 1000000000),
     ADD COLUMN auto_clustering_enabled boolean NOT NULL DEFAULT false,
     ADD COLUMN serves_since timestamptz, -- NULL: since the experiment was started
+    ADD COLUMN recommendation_id uuid, -- that it came from
+    ADD COLUMN expected_lift double precision,
+    ADD COLUMN expected_error double precision, -- the standard error of expected_lift
     ADD COLUMN evidence_from date, -- the first day that may speak for segmenting; NULL: the first of all
     -- After an automatic activation more users are served unsegmented, until a day; then as many as before.
     ADD COLUMN baseline_share_after double precision,
     ADD COLUMN baseline_share_until timestamptz,
     ADD COLUMN checked_at timestamptz, -- when it was last looked whether to segment
     ADD CHECK ((baseline_share_after IS NULL) = (baseline_share_until IS NULL));
+
+ALTER TABLE pending_segmentations
+    ADD COLUMN recommendation_id uuid,
+    ADD COLUMN expected_lift double precision,
+    ADD COLUMN expected_error double precision;
 
 UPDATE experiment_segmentation_config c SET newest_version = greatest(segmentation_version,
     (SELECT max(segmentation_version) FROM pending_segmentations p WHERE p.experiment_no = c.experiment_no),
@@ -87,18 +96,20 @@ CREATE TABLE segmentation_recommendations (
     decided_at timestamptz,
     decided_by text,
     dismissed_because text,
-    leads_to integer, -- the segmentation version that accepting it began
     FOREIGN KEY (experiment_no, winner_variant_no) REFERENCES element_variants,
     CHECK ((state IN ('ACCEPTED', 'DISMISSED')) = (decided_by IS NOT NULL))
 );
 CREATE UNIQUE INDEX segmentation_recommendations_open
-    ON segmentation_recommendations (experiment_no, kind, segment_by) WHERE state = 'OPEN';
+    ON segmentation_recommendations (experiment_no, kind, segment_by, coalesce(winner_variant_no, -1))
+    WHERE state = 'OPEN';
 CREATE INDEX segmentation_recommendations_experiment
     ON segmentation_recommendations (experiment_no, recommendation_no);
 
 -- migrate: rollback
 DROP TABLE segmentation_recommendations, experiment_activity, dimension_counts;
 DROP TYPE recommendation_kind, recommendation_state;
+ALTER TABLE pending_segmentations DROP COLUMN recommendation_id, DROP COLUMN expected_lift, DROP COLUMN expected_error;
 ALTER TABLE experiment_segmentation_config DROP COLUMN newest_version, DROP COLUMN auto_activation, DROP COLUMN auto_activation_threshold,
-    DROP COLUMN auto_clustering_enabled, DROP COLUMN serves_since, DROP COLUMN evidence_from,
+    DROP COLUMN auto_clustering_enabled, DROP COLUMN serves_since, DROP COLUMN recommendation_id,
+    DROP COLUMN expected_lift, DROP COLUMN expected_error, DROP COLUMN evidence_from,
     DROP COLUMN baseline_share_after, DROP COLUMN baseline_share_until, DROP COLUMN checked_at;
