@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 import structlog
 
 from allocator.adaptation import Eligibility, Proposal, RecommendationKind
 from allocator.errors import ExperimentNotFoundError
-from allocator.experiment import Experiment
+from allocator.experiment import Experiment, SegmentationMode
 from server.adaptation.apply import apply
 from server.adaptation.findings import Findings, find
 from server.adaptation.propose import proposals
@@ -26,6 +26,7 @@ from storage.redis import publications
 from storage.redis.client import UNREACHABLE, Client
 
 log = structlog.get_logger()
+_PATIENCE = timedelta(hours=1)  # until what was begun should serve
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Checker:
             proposed = proposals(found)
             checked, wanted = await self._keep(connection, found, proposed)
             if wanted is None:
-                await self._report(connection, checked.experiment, None)
+                await self._report(connection, checked.experiment, _stuck(found))
                 return checked
             try:
                 after = await self._act(connection, checked.experiment, wanted)
@@ -170,6 +171,15 @@ class Checker:
     async def _report(self, connection: Connection, experiment: Experiment, problem: str | None) -> None:
         async with connection.transaction():
             await report(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", problem, self._clock())
+
+
+def _stuck(found: Findings) -> str | None:
+    """Why what Samplit wanted does not serve though it should by now."""
+    pending = found.pending
+    if pending is None or pending.actor != audit.SAMPLIT or found.now - pending.created_at < _PATIENCE:
+        return None
+    waits = pending.mode is SegmentationMode.AUTO and pending.model_version is None
+    return f"still not segmented otherwise: {'clusters are not trained' if waits else 'history is not read again'}"
 
 
 async def _tell_on(connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime) -> None:

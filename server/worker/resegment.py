@@ -20,7 +20,7 @@ from storage.redis import publications
 from storage.redis.client import Client
 
 log = structlog.get_logger()
-_LEASES = 0x5A3B19  # class of the advisory locks by which one worker works on an experiment
+LEASES = 0x5A3B19  # class of the advisory locks by which one worker works on an experiment
 _INTERVAL_SECONDS = 0.5
 _CHUNK = 2_000  # rows, while which nothing is drained for the experiment
 
@@ -49,14 +49,14 @@ class Resegmenter:
         """Finish all that is pending and not in other hands."""
         async with self._pool.acquire() as connection:
             for number, experiment_id in await segmentations.waiting(connection):
-                if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LEASES, number):
+                if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LEASES, number):
                     continue
                 try:
                     await self._move(connection, number, experiment_id)
                 except ClusterModelUnreadableError as error:
                     await self._refuse(connection, number, experiment_id, error)
                 finally:
-                    await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LEASES, number)
+                    await connection.execute("SELECT pg_advisory_unlock($1, $2)", LEASES, number)
 
     async def _move(self, connection: asyncpg.pool.PoolConnectionProxy, number: int, experiment_id: str) -> None:
         target = await segmentations.pending(connection, number)

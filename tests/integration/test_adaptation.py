@@ -13,6 +13,7 @@ from samplit.admin.v1 import recommendation_service_pb2 as pb
 from allocator.experiment import ExperimentState
 from server.adaptation.check import Checker
 from server.tasks import end
+from server.worker.resegment import LEASES
 from server.worker.sweep import Sweep
 from server.worker.worker import run_worker
 from storage.encryption import load_secrets
@@ -255,6 +256,24 @@ async def test_it_turns_on_measures_and_turns_off_by_itself(service: Service, wo
     assert [event.action for event in events if event.action.startswith("recommendation")] == [
         *("recommendation.accept", "recommendation.accept")
     ]
+
+
+async def test_what_does_not_come_about_raises_an_alert(service: Service, worker: None, clock: Clock, dsn: str) -> None:
+    days = await begin(service, clock, segmentation=AUTO_ACTIVATION)
+    for _ in range(2):
+        await days.day(1_000, STRONG, parts=1)
+    connection = await connect(dsn)
+    await connection.execute("SELECT pg_advisory_lock($1, 1)", LEASES)  # as a worker that hangs would
+    assert (await days.check()).action
+    clock.advance(minutes=61)
+    assert not (await days.check()).action
+    (alert,) = (await service.call("ListAlerts", experiment_id="cta")).alerts
+    assert "history is not read again" in alert.summary
+    await connection.close()
+    await days.serving()
+    await days.check()
+    (alert,) = (await service.call("ListAlerts", experiment_id="cta")).alerts
+    assert alert.HasField("resolved_at")
 
 
 async def test_the_baseline_is_large_for_a_month_only(service: Service, worker: None, clock: Clock) -> None:
