@@ -15,7 +15,7 @@ from tests.service import Service
 COUNTS = experiment_service_pb2.RESULTS_VIEW_COUNTS
 
 
-async def visited(service: Service, users: int, clock: Clock) -> int:
+async def visited(service: Service, users: int, clock: Clock, together: int = 150) -> int:
     """Users of two sources; of variant a three in four convert, of the others one in six. Answers how many do."""
     conversions = []
     requests = [
@@ -26,15 +26,15 @@ async def visited(service: Service, users: int, clock: Clock) -> int:
         )
         for n in range(users)
     ]
-    for begin in range(0, users, 150):
-        batch = pb.AllocateUsersRequest(requests=requests[begin : begin + 150])
+    for begin in range(0, users, together):
+        batch = pb.AllocateUsersRequest(requests=requests[begin : begin + together])
         answer = await service.allocation.AllocateUsers(batch, metadata=service.metadata)
         for n, item in enumerate(answer.items, begin):
             if n % 4 if item.allocation.variant_id == "a" else n % 6 == 0:
                 conversions.append(
                     pb.RecordConversionRequest(assignment_id=item.allocation.assignment_id, event_id=str(n))
                 )
-        recorded = pb.RecordConversionsRequest(requests=conversions[-150:])
+        recorded = pb.RecordConversionsRequest(requests=conversions[-together:])
         await service.allocation.RecordConversions(recorded, metadata=service.metadata)
         await service.learned("cta", begin + len(answer.items), len(conversions))
         clock.advance(hours=7)
@@ -84,7 +84,7 @@ async def test_the_sums_of_postgres_are_those_of_the_rows(
 
 async def test_results_say_what_can_be_said(service: Service, worker: None, clock: Clock) -> None:
     await service.running()
-    conversions = await visited(service, 150, clock)
+    conversions = await visited(service, 450, clock, together=450)
     results = await service.call("GetExperimentResults", experiment_id="cta")
     assert sum(v.conversions for v in results.totals) == conversions
     control, a, b = results.totals
