@@ -76,7 +76,9 @@ def explanation(
         parts.append(Text(f"clusters: {clusters}"))
     if metrics is not None:
         parts += ["", Text("What it has brought", style="bold"), metrics_fields(metrics)]
-    parts += ["", Text("What it takes to be segmented", style="bold"), _conditions(check), _dimensions(check)]
+    parts += ["", Text("What it takes to be segmented", style="bold"), _conditions(check)]
+    if check.dimensions:
+        parts.append(_dimensions(check))
     parts += [Text(f"recommended: {_recommended(each)}") for each in check.recommendations]
     parts += ["", Text("How fresh everything is", style="bold"), _freshness(check.freshness)]
     return Group(*parts)

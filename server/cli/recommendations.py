@@ -60,7 +60,10 @@ def list_recommendations(
             if not page.next_page_token:
                 break
             request.page_token = page.next_page_token
-    Console().print(recommendations_table(found))
+    if found:
+        Console().print(recommendations_table(found))
+    else:
+        typer.echo("nothing is recommended")
 
 
 @app.command()
