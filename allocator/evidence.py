@@ -32,7 +32,8 @@ users a day), they recommend 4 %, these 87 %; with control at .04 or .13 in turn
 How much a segmentation earns is for `allocator.estimates` to say, from users that did not choose it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import NormalDist
 
@@ -70,13 +71,15 @@ class SegmentationEvidence:
 
     e_value: the largest over the contrasts of the arm that leads over all values with those that beat it in some value,
         or with all others if none does: 1 where there are no data, below 1 where they speak for the null. needed: what
-        it must reach. winners: of each value, in the order of the counts.
+        it must reach. winners: of each value, in the order of the counts. pairs: E of each pair of arms, whichever
+        leads: float64 (arms, arms), symmetric, 1 on the diagonal.
     """
 
     e_value: float
     needed: float
     winners: tuple[Winner, ...]
     every_arm_is_beaten: bool
+    pairs: Array = field(compare=False, repr=False)
 
     @property
     def is_enough(self) -> bool:
@@ -124,23 +127,8 @@ def segmentation_evidence(trials: Counts, successes: Counts, *, looked_at: int =
         needed=looked_at * max(arms * (arms - 1) // 2, 1) / ERROR,
         winners=winners,
         every_arm_is_beaten=bool(beating.any()) and len({arm for each in winners for arm in each.beaten}) == arms,
+        pairs=e_values,
     )
-
-
-def pair_e_values(trials: Counts, successes: Counts) -> Array:
-    """E of each pair of arms, whichever leads: float64 (arms, arms), symmetric, 1 on the diagonal.
-
-    Args:
-        trials, successes: as in `segmentation_evidence`.
-    """
-    n, y = trials.astype(np.float64), successes.astype(np.float64)
-    rates = value_rates(n.sum((0, 2)), y.sum((0, 2)))
-    arms = n.shape[2]
-    e_values = np.ones((arms, arms))
-    for arm, other in combinations(range(arms), 2):
-        information, difference = day_sums(n, y, arm, other)
-        e_values[arm, other] = e_values[other, arm] = mixture_e_value(*relative_effects(information, difference, rates))
-    return e_values
 
 
 def day_sums(trials: Array, successes: Array, arm: int, other: int) -> tuple[Array, Array]:
@@ -159,6 +147,17 @@ def day_sums(trials: Array, successes: Array, arm: int, other: int) -> tuple[Arr
     information = (n * m * per_user).sum(-2)
     difference = ((successes[..., arm] * m - successes[..., other] * n) * per_user).sum(-2)
     return information, difference
+
+
+def normal_mixture(effect: float, precision: float, spreads: Sequence[float]) -> float:
+    """The mean over τ of the likelihood ratio of an effect N(0, τ²) against 0, where its estimate is normal.
+
+    A martingale from 1 where the effect is 0, so that P(ever E ≥ 1/α) ≤ α (Robbins, Statistical methods related to the
+    law of the iterated logarithm, Annals of Mathematical Statistics 1970).
+    """
+    growth = 1 + precision * np.array(spreads) ** 2
+    logs = (precision * effect**2 * (1 - 1 / growth) - np.log(growth)) / 2
+    return float(np.exp(np.minimum(logs, LARGEST_LOG)).mean())
 
 
 def value_rates(trials: Array, successes: Array) -> Array:

@@ -1,10 +1,13 @@
 """Background tasks: run together until cancelled, and end for certain."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger()
 _PATIENCE_SECONDS = 1.0
 
 
@@ -17,6 +20,16 @@ async def run_together(*coroutines: Coroutine[Any, Any, None]) -> None:
         await end(*tasks)
     for task in done:
         task.result()
+
+
+async def keep_on(step: Callable[[], Awaitable[None]], seconds: float, what: str) -> None:
+    """Take a step every so many seconds, until cancelled; what fails is logged as `what` interrupted."""
+    while True:
+        try:
+            await step()
+        except Exception as error:
+            log.warning(f"{what} interrupted", error=repr(error))
+        await asyncio.sleep(seconds)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from allocator.estimates import Estimate
+from allocator.evidence import normal_mixture
 
 DECISIVE = 500.0  # mean days to a false alarm, at least
 HARMFUL = 20.0
@@ -40,10 +41,4 @@ def harm_e_value(lift: Estimate) -> float:
     """
     if lift.value >= 0 or lift.standard_error <= 0:
         return 1.0
-    precision = 1 / lift.standard_error**2
-    ratios = []
-    for spread in _HARMS:
-        growth = 1 + precision * spread**2
-        log_ratio = (precision * lift.value**2 * (1 - 1 / growth) - math.log(growth)) / 2
-        ratios.append(math.exp(min(log_ratio, 690.0)))
-    return sum(ratios) / len(ratios)
+    return normal_mixture(lift.value, 1 / lift.standard_error**2, _HARMS)

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from allocator.evidence import ERROR, LARGEST_LOG, SPREADS, Array, Counts, day_sums, relative_effects, value_rates
+from allocator.evidence import ERROR, SPREADS, Counts, day_sums, normal_mixture, relative_effects, value_rates
 
 
 def winner_everywhere(trials: Counts, successes: Counts) -> tuple[int, float, float] | None:
@@ -28,15 +28,9 @@ def winner_everywhere(trials: Counts, successes: Counts) -> tuple[int, float, fl
     for arm, other in combinations(range(arms), 2):
         effects, precisions = relative_effects(*day_sums(n, y, arm, other), rates)
         leads[arm, other], leads[other, arm] = effects[0], -effects[0]
-        e_values[arm, other] = e_values[other, arm] = _e_value(effects[0], precisions[0])
+        e_values[arm, other] = e_values[other, arm] = normal_mixture(effects[0], precisions[0], SPREADS)
     for arm in range(arms):
         others = np.arange(arms) != arm
         if arms > 1 and (leads[arm, others] > 0).all():
             return arm, float(e_values[arm, others].min()), arms * (arms - 1) / 2 / ERROR
     return None
-
-
-def _e_value(effect: float, precision: float) -> float:
-    growth = 1 + precision * np.array(SPREADS) ** 2
-    logs: Array = (precision * effect**2 * (1 - 1 / growth) - np.log(growth)) / 2
-    return float(np.exp(np.minimum(logs, LARGEST_LOG)).mean())

@@ -51,7 +51,7 @@ async def find(connection: Connection, secrets: Secrets, experiment: Experiment,
     """Read it. Where the experiment is not segmented, from aggregates alone."""
     state = await adaptation.state(connection, experiment.number)
     pending = await segmentations.pending(connection, experiment.number)
-    arms = tuple(variant.number for variant in experiment.variants if not variant.retired)
+    arms = _arms(experiment)
     today = local_day(experiment, now)
     visitors = max((await traffic.visitors(connection, experiment.number, today - _WEEK, today)).values(), default=0)
     first = max(state.evidence_from or date.min, today - timedelta(dimensions.KEPT_DAYS))
@@ -76,7 +76,6 @@ async def _of_segmented(
     connection: Connection, secrets: Secrets, base: Findings, first: date, now: datetime
 ) -> Findings:
     experiment = base.experiment
-    counted = DimensionCounts.of_segments(await counts.mature_days(connection, experiment, now), base.arms)
     drift = None
     model = experiment.segmentation.model_version
     if model is not None:
@@ -90,12 +89,24 @@ async def _of_segmented(
     )
     return replace(
         base,
-        of_segments=await asyncio.to_thread(segmentation_evidence, counted.trials, counted.successes),
+        of_segments=await evidence_of_segments(connection, experiment, now),
         measured=await measure(connection, experiment, base.state, now),
         drift=drift,
         to_add=to_add,
         to_drop=to_drop,
     )
+
+
+async def evidence_of_segments(connection: Connection, experiment: Experiment, now: datetime) -> SegmentationEvidence:
+    """By the mature days of the segmentation that serves."""
+    rows = await counts.mature_days(connection, experiment, now)
+    counted = DimensionCounts.of_segments(rows, _arms(experiment))
+    return await asyncio.to_thread(segmentation_evidence, counted.trials, counted.successes)
+
+
+def _arms(experiment: Experiment) -> tuple[int, ...]:
+    """The numbers of the variants that may be drawn."""
+    return tuple(variant.number for variant in experiment.variants if not variant.retired)
 
 
 def local_day(experiment: Experiment, moment: datetime) -> date:

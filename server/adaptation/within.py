@@ -9,7 +9,7 @@ import numpy as np
 
 from allocator.adaptation import Eligibility, expected_lift
 from allocator.estimates import Estimate
-from allocator.evidence import ERROR, LARGEST_LOG, pair_e_values, segmentation_evidence
+from allocator.evidence import ERROR, LARGEST_LOG, segmentation_evidence
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segments import MAX_DIMENSIONS, attribute_name
 from storage.postgres import dimensions
@@ -98,17 +98,17 @@ def _judged(dimension: str, rows: list[WithinRow], arms: tuple[int, ...], looked
     of_segment: dict[str, list[int]] = defaultdict(list)
     for (segment, _), cell in cells.items():
         of_segment[segment].append(cell)
-    parts = [(trials[:, each], successes[:, each]) for each in of_segment.values()]
-    logs = np.zeros((len(arms), len(arms)))
-    for part in parts:
-        logs += np.log(pair_e_values(*part))
+    found = [
+        segmentation_evidence(trials[:, each], successes[:, each], looked_at=looked_at) for each in of_segment.values()
+    ]
+    logs = sum((np.log(each.pairs) for each in found), np.zeros((len(arms), len(arms))))
     group_of = {segment: group for group, segment in enumerate(of_segment)}
     groups = np.array([group_of[segment] for segment, _ in cells], np.int64)
     return DimensionWithin(
         dimension,
         e_value=float(np.exp(min(logs[np.triu_indices(len(arms), 1)].max(initial=-LARGEST_LOG), LARGEST_LOG))),
-        needed=looked_at * max(len(arms) * (len(arms) - 1) // 2, 1) / ERROR,
-        every_arm_is_beaten=any(segmentation_evidence(*part).every_arm_is_beaten for part in parts),
+        needed=max((each.needed for each in found), default=looked_at / ERROR),
+        every_arm_is_beaten=any(each.every_arm_is_beaten for each in found),
         expected=expected_lift(trials, successes, groups) if rows else None,
         trials=int(trials.sum()),
         days=len(days),

@@ -8,17 +8,16 @@ import grpc
 from samplit.admin.v1 import clustering_service_pb2 as pb
 from samplit.admin.v1 import clustering_service_pb2_grpc as pb_grpc
 
-from allocator.adaptation import DimensionCounts
 from allocator.errors import ClusterModelUnreadableError
-from allocator.evidence import SegmentationEvidence, segmentation_evidence
 from allocator.experiment import Experiment
+from server.adaptation.findings import evidence_of_segments
 from server.admin import page_tokens
 from server.admin.clustering import ClusteringCommands
 from server.admin.clustering_messages import drift_message, evidence_message, job_message, model_message, summary
 from server.admin.reads import read_experiment
 from server.clock import Clock
 from storage.encryption import Secrets
-from storage.postgres import clustering_jobs, clusters, counts, segmentations
+from storage.postgres import clustering_jobs, clusters, segmentations
 from storage.postgres.drift import recent_drift
 from storage.postgres.pool import Connection, snapshot
 
@@ -86,7 +85,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
                 except ClusterModelUnreadableError as error:
                     model = replace(model, problem=error.message)
                 response.model.CopyFrom(model_message(model, await clusters.names(connection, experiment.number)))
-                evidence = await self._evidence(connection, experiment)
+                evidence = await evidence_of_segments(connection, experiment, self._clock())
                 response.evidence.CopyFrom(evidence_message(evidence))
         if job is not None:
             response.job.CopyFrom(job_message(job))
@@ -105,10 +104,3 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         found = await recent_drift(connection, self._secrets, experiment.number, version, self._clock())
         if found is not None:
             response.drift.CopyFrom(drift_message(*found))
-
-    async def _evidence(self, connection: Connection, experiment: Experiment) -> SegmentationEvidence:
-        """By the mature days of the segmentation that serves."""
-        rows = await counts.mature_days(connection, experiment, self._clock())
-        arms = [variant.number for variant in experiment.variants if not variant.retired]
-        counted = DimensionCounts.of_segments(rows, arms)
-        return segmentation_evidence(counted.trials, counted.successes)

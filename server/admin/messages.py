@@ -6,8 +6,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from samplit.admin.v1 import experiment_pb2 as pb
+from samplit.admin.v1 import experiment_service_pb2
 
 from allocator.errors import StaleEtagError
+from allocator.estimates import Estimate
 from allocator.experiment import Experiment, SegmentationConfig
 
 
@@ -77,3 +79,17 @@ def timestamp(at: datetime | None) -> Timestamp | None:
     message = Timestamp()
     message.FromDatetime(at)
     return message
+
+
+def estimate_message(estimate: Estimate | None) -> experiment_service_pb2.Estimate | None:
+    """A value with its interval."""
+    if estimate is None:
+        return None
+    return experiment_service_pb2.Estimate(value=estimate.value, lower=estimate.lower, upper=estimate.upper)
+
+
+def set_estimate(field: experiment_service_pb2.Estimate, estimate: Estimate | None) -> None:
+    """The same in place; None leaves it unset."""
+    message = estimate_message(estimate)
+    if message is not None:
+        field.CopyFrom(message)

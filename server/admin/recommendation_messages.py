@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from samplit.admin.v1 import experiment_service_pb2
 from samplit.admin.v1 import recommendation_service_pb2 as pb
 
 from allocator.adaptation import DimensionReport, Eligibility, Proposal
-from allocator.estimates import Estimate
 from allocator.experiment import Experiment
 from allocator.segments import display_name
 from server.adaptation.findings import public_name
 from server.adaptation.measured import Measured, MeasuredSegment
-from server.admin.messages import timestamp
+from server.admin.messages import estimate_message, set_estimate, timestamp
 from storage.postgres.recommendations import Recommendation
 
 
@@ -70,7 +68,7 @@ def metrics_message(
 ) -> None:
     """Add what a segmentation has brought. keys: segment keys by number."""
     message.segments_count = len(measured.segments)
-    _set(message.avg_lift, measured.lift)
+    set_estimate(message.avg_lift, measured.lift)
     message.basis = f"{measured.trials:,} users since it serves, as old as the maturity, by their logged probabilities"
     known = [each for each in measured.segments if each.lift is not None]
     if known:
@@ -80,22 +78,9 @@ def metrics_message(
         message.worst_segment.CopyFrom(_segment(experiment, worst, keys))
     for day in measured.days:
         message.days.add(begins_at=timestamp(day.begins_at), trials=day.trials, lift=estimate_message(day.lift))
-    _set(message.expected_lift, measured.expected)
+    set_estimate(message.expected_lift, measured.expected)
     if measured.vanished is not None:
         message.vanished = measured.vanished
-
-
-def estimate_message(estimate: Estimate | None) -> experiment_service_pb2.Estimate | None:
-    """A value with its interval."""
-    if estimate is None:
-        return None
-    return experiment_service_pb2.Estimate(value=estimate.value, lower=estimate.lower, upper=estimate.upper)
-
-
-def _set(message: experiment_service_pb2.Estimate, estimate: Estimate | None) -> None:
-    found = estimate_message(estimate)
-    if found is not None:
-        message.CopyFrom(found)
 
 
 def _dimension(report: DimensionReport) -> pb.DimensionEligibility:

@@ -12,7 +12,7 @@ from allocator import estimates
 from allocator.experiment import Experiment, Variant
 from allocator.posterior import PosteriorTables
 from allocator.segments import GLOBAL_NUMBER, display_name
-from server.admin.messages import timestamp
+from server.admin.messages import set_estimate, timestamp
 from server.admin.reads import read_experiment
 from server.catalog import Catalog
 from storage.postgres import counts, posteriors, traffic
@@ -65,8 +65,8 @@ def _estimate(
         _add_chances(segment.variants, experiment, tables, tables.rows.get(number))
         if number in log.segments:
             _add_rates(segment.variants, experiment, log, log.segments.index(number))
-    _set(response.segmentation_lift, estimates.segmentation_lift(log.log))
-    _set(response.adaptive_lift, estimates.adaptive_lift(log.log))
+    set_estimate(response.segmentation_lift, estimates.segmentation_lift(log.log))
+    set_estimate(response.adaptive_lift, estimates.adaptive_lift(log.log))
     p_value = estimates.sample_ratio_p_value(log.log)
     if p_value is not None:
         response.sample_ratio_p_value = p_value
@@ -79,9 +79,9 @@ def _add_rates(
     control = log.variants.index(experiment.control.number)
     for result, variant in zip(results, experiment.variants, strict=True):
         index = log.variants.index(variant.number)
-        _set(result.estimated_rate, estimates.variant_rate(log.log, index, segment))
+        set_estimate(result.estimated_rate, estimates.variant_rate(log.log, index, segment))
         if index != control:
-            _set(result.difference, estimates.variant_contrast(log.log, index, control, segment))
+            set_estimate(result.difference, estimates.variant_contrast(log.log, index, control, segment))
 
 
 def _add_chances(
@@ -132,9 +132,3 @@ def _variant(variant: Variant, cells: list[SegmentCount]) -> pb.VariantResult:
         trials=trials,
         rate=sum(cell.successes for cell in cells) / trials if trials else None,
     )
-
-
-def _set(field: pb.Estimate, estimate: estimates.Estimate | None) -> None:
-    """Set the field, or leave it unset where there is not enough data."""
-    if estimate is not None:
-        field.value, field.lower, field.upper = estimate.value, estimate.lower, estimate.upper

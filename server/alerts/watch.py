@@ -1,13 +1,12 @@
 """Looks every minute for what needs a look: one worker at a time, over all running experiments."""
 
-import asyncio
-
 import asyncpg
 import structlog
 
 from server.alerts.checks import CHECKS, Look, experiment_of
 from server.alerts.report import report
 from server.clock import Clock
+from server.tasks import keep_on
 from storage.postgres import alerts
 from storage.postgres.alerts import AlertKind
 from storage.postgres.pool import Connection
@@ -30,12 +29,7 @@ class Watch:
 
     async def run(self) -> None:
         """Look until cancelled, through outages of both stores."""
-        while True:
-            try:
-                await self.once()
-            except Exception as error:
-                log.warning("looking for alerts interrupted", error=repr(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await keep_on(self.once, _INTERVAL_SECONDS, "looking for alerts")
 
     async def once(self) -> None:
         """Look at everything, unless another worker does. A check that fails keeps its alerts as they are."""

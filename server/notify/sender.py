@@ -12,7 +12,7 @@ from server.clock import Clock
 from server.notify.deliver import Letter, deliver
 from server.notify.notices import TEST, digest
 from server.notify.recipients import OWNER, Recipients, describe
-from server.tasks import run_together
+from server.tasks import keep_on, run_together
 from storage.postgres import alerts, notifications
 from storage.postgres.alerts import AlertKind
 from storage.postgres.notifications import Claimed
@@ -42,7 +42,9 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled, through outages of Postgres. A recipient that hangs delays itself alone."""
-        await run_together(_repeat(self.admit), *(_repeat(partial(self.send, name)) for name in self._recipients.names))
+        steps: list[Callable[[], Awaitable[None]]] = [self.admit]
+        steps += [partial(self.send, name) for name in self._recipients.names]
+        await run_together(*(keep_on(step, _INTERVAL_SECONDS, "sending notices") for step in steps))
 
     async def admit(self) -> None:
         """Say who gets what is new, and let go what is due, as much as a recipient may get; the rest as digests."""
@@ -108,12 +110,3 @@ async def send_test(recipients: Recipients, owner: str) -> dict[str, str]:
 
     await asyncio.gather(*(send(name) for name in recipients.named_for(owner)))
     return failures
-
-
-async def _repeat(step: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await step()
-        except Exception as error:
-            log.warning("sending notices interrupted", error=repr(error))
-        await asyncio.sleep(_INTERVAL_SECONDS)

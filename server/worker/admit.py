@@ -1,6 +1,5 @@
 """Keeps the segments of crowded experiments to those with the most users."""
 
-import asyncio
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -9,6 +8,7 @@ import structlog
 from allocator.admission import revise
 from allocator.experiment import Experiment
 from server.clock import Clock
+from server.tasks import keep_on
 from storage.postgres import experiments, traffic
 from storage.redis import keys, segments
 from storage.redis.client import Client
@@ -30,12 +30,7 @@ class Admission:
 
     async def run(self) -> None:
         """Revise until cancelled, through outages of both stores."""
-        while True:
-            try:
-                await self.once()
-            except Exception as error:
-                log.warning("admitting segments interrupted", error=repr(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await keep_on(self.once, _INTERVAL_SECONDS, "admitting segments")
 
     async def once(self) -> None:
         """Look at every experiment that is segmented and running."""

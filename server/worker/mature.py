@@ -1,6 +1,5 @@
 """Finds the maturity of experiments that ask for it: the time within which most conversions come."""
 
-import asyncio
 import math
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ import structlog
 
 from server.clock import Clock
 from server.fields import LEAST_MATURITY, MOST_MATURITY
+from server.tasks import keep_on
 from storage.postgres import audit, cohorts, experiments, maturity
 
 log = structlog.get_logger()
@@ -29,12 +29,7 @@ class MaturityFinder:
 
     async def run(self) -> None:
         """Look until cancelled, through outages of Postgres."""
-        while True:
-            try:
-                await self.once()
-            except Exception as error:
-                log.warning("finding maturities interrupted", error=repr(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await keep_on(self.once, _INTERVAL_SECONDS, "finding maturities")
 
     async def once(self) -> None:
         """Set the maturities that have changed, and drop cohorts that are old."""

@@ -1,6 +1,5 @@
 """Mends what Redis lacks of what Postgres holds: a publication that a crash prevented, or all of it."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -9,6 +8,7 @@ import structlog
 
 from server.clock import Clock
 from server.publisher import publish_segments
+from server.tasks import keep_on
 from storage.postgres import api_keys as stored_keys
 from storage.postgres import counts, experiments, posteriors, requests, traffic
 from storage.postgres.experiments import Progress
@@ -33,12 +33,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled, through outages of both stores."""
-        while True:
-            try:
-                await self.once()
-            except Exception as error:
-                log.warning("reconciliation interrupted", error=repr(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await keep_on(self.once, _INTERVAL_SECONDS, "reconciliation")
 
     async def once(self) -> None:
         """Bring Redis up to date with Postgres."""

@@ -1,6 +1,5 @@
 """Moves experiments to the segmentation that was asked for: chooses segments, labels history, and lets it serve."""
 
-import asyncio
 from typing import Any
 
 import asyncpg
@@ -11,6 +10,7 @@ from allocator.experiment import Experiment, SegmentationMode
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER, cluster_key, cluster_segment
 from server.clock import Clock
 from server.publisher import advance_posterior, publish_segments
+from server.tasks import keep_on
 from storage.encryption import Secrets
 from storage.postgres import audit, clusters, experiments, segmentations
 from storage.postgres.labels import Labeller
@@ -38,12 +38,7 @@ class Resegmenter:
 
     async def run(self) -> None:
         """Work until cancelled, through outages of both stores."""
-        while True:
-            try:
-                await self.once()
-            except Exception as error:
-                log.warning("segmenting interrupted", error=repr(error))
-            await asyncio.sleep(_INTERVAL_SECONDS)
+        await keep_on(self.once, _INTERVAL_SECONDS, "segmenting")
 
     async def once(self) -> None:
         """Finish all that is pending and not in other hands."""
