@@ -63,7 +63,15 @@ async def train_apart(
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await _ended(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for it, whoever cancels meanwhile: on a busy machine one that runs when nobody else does is slow to die."""
+    waiting = asyncio.create_task(process.wait())
+    while not waiting.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({waiting})
 
 
 async def _frame(reader: asyncio.StreamReader) -> list[Any]:

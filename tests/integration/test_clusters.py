@@ -67,7 +67,7 @@ async def refuses(service: Service, code: Code, text: str, method: str, **fields
 
 async def trained(service: Service) -> Any:
     """The last training, once it has ended."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             answer = await status(service)
             if answer.HasField("job") and answer.job.HasField("finished_at"):

@@ -63,7 +63,7 @@ async def update(service: Service, mode: int, segment_by: Sequence[str] = ()) ->
 
 
 async def serving(service: Service, version: int) -> Any:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             found = (await service.call("GetSegmentationConfig", experiment_id="cta")).segmentation
             if found.segmentation_version == version and not found.HasField("pending"):
@@ -115,7 +115,10 @@ async def test_history_is_read_again_under_new_dimensions(service: Service, work
 
 @asynccontextmanager
 async def load_on(service: Service) -> AsyncIterator[list[tuple[int, str]]]:
-    """Unary calls without pause, each user again and again and a new one now and then; (user, variant) of each."""
+    """Unary calls, each user again and again and a new one now and then; (user, variant) of each.
+
+    With pauses: a training runs only when a core has nothing else to do.
+    """
     answered: list[tuple[int, str]] = []
     users = count()
     stop = asyncio.Event()
@@ -129,6 +132,7 @@ async def load_on(service: Service) -> AsyncIterator[list[tuple[int, str]]]:
                 answered.append((user, answer.variant_id))
             if newest % 4 == 0:
                 await service.convert(assignment_id=answer.assignment_id, event_id="e")
+            await asyncio.sleep(0.05)
 
     callers = [asyncio.create_task(caller()) for _ in range(4)]
     yield answered
