@@ -45,10 +45,10 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """Problems by place; of `undecided` experiments nothing is said, so that their alerts stay."""
+class Problems:
+    """In words, by place; of `undecided` experiments nothing is said, so that their alerts stay."""
 
-    problems: Mapping[Place, str]
+    found: Mapping[Place, str]
     undecided: set[int] = field(default_factory=set)
 
 
@@ -58,7 +58,7 @@ async def experiment_of(connection: Connection, number: int) -> Experiment:
     return cast("Experiment", await experiments.get(connection, experiment_id))
 
 
-async def _weak_segments(look: Look) -> Findings:
+async def _weak_segments(look: Look) -> Problems:
     """Raised where that is no chance, resolved where the rate is not under half any more."""
     problems: dict[Place, str] = {}
     for weak in await symptoms.weak_segments(look.connection, look.now):
@@ -67,7 +67,7 @@ async def _weak_segments(look: Look) -> Findings:
         if place in look.still_open or under_half_p_value(*counted, weak.segments) < _CHANCE:
             experiment = await experiment_of(look.connection, weak.experiment_number)
             problems[place] = _weakness(weak, display_name(weak.segment_key, experiment.cluster_names))
-    return Findings(problems)
+    return Problems(problems)
 
 
 def _weakness(weak: WeakSegment, name: str) -> str:
@@ -78,16 +78,16 @@ def _weakness(weak: WeakSegment, name: str) -> str:
     )
 
 
-async def _old_models(look: Look) -> Findings:
+async def _old_models(look: Look) -> Problems:
     problems: dict[Place, str] = {}
     for old in await symptoms.old_models(look.connection, look.now - _OLD):
         problems[old.experiment_number, ""] = (
             f"cluster model {old.version} is of {old.trained_at:%Y-%m-%d}, and none has been trained for seven days"
         )
-    return Findings(problems)
+    return Problems(problems)
 
 
-async def _sample_ratios(look: Look) -> Findings:
+async def _sample_ratios(look: Look) -> Problems:
     """The log of a few experiments each time, and of none more than once a day."""
     due = await symptoms.take_sample_ratio_checks(
         look.connection, checked_before=look.now - _DAY, limit=_LOGS_AT_A_TIME, now=look.now
@@ -107,7 +107,7 @@ async def _sample_ratios(look: Look) -> Findings:
                 "variants were not shown in the shares that they were drawn with in the last seven days "
                 f"(p = {p_value:.1g}), so results may be wrong"
             )
-    return Findings(problems, undecided)
+    return Problems(problems, undecided)
 
 
 async def _sample_ratio(look: Look, experiment: Experiment) -> float | None:
@@ -122,14 +122,14 @@ async def _sample_ratio(look: Look, experiment: Experiment) -> float | None:
     return None if log_of_days is None else await asyncio.to_thread(sample_ratio_p_value, log_of_days.log)
 
 
-async def _drain_lag(look: Look) -> Findings:
+async def _drain_lag(look: Look) -> Problems:
     age = max([(await streams.backlog(look.redis, shard)).age for shard in range(look.shards)])
     if age <= _MOST_LAG:
-        return Findings({})
-    return Findings({(None, ""): f"events wait for {age:,.0f} s to be stored, and nothing is learned meanwhile"})
+        return Problems({})
+    return Problems({(None, ""): f"events wait for {age:,.0f} s to be stored, and nothing is learned meanwhile"})
 
 
-async def _bot_surges(look: Look) -> Findings:
+async def _bot_surges(look: Look) -> Problems:
     """Raised where bots are more than the visitors too, and resolved by the next day, not by visitors who catch up."""
     problems: dict[Place, str] = {}
     for bots in await symptoms.bots(look.connection, _LEAST_BOTS, look.now):
@@ -139,10 +139,10 @@ async def _bot_surges(look: Look) -> Findings:
                 f"bots have asked {bots.requests:,} times today, {bots.usual:,.0f} times on a usual day, and there "
                 f"are {bots.visitors:,} visitors"
             )
-    return Findings(problems)
+    return Problems(problems)
 
 
-async def _silences(look: Look) -> Findings:
+async def _silences(look: Look) -> Problems:
     """Silent for so long that conversions were to be expected, by the time and by the users who came meanwhile."""
     problems: dict[Place, str] = {}
     for silence in await symptoms.silences(look.connection, _LATELY):
@@ -152,7 +152,7 @@ async def _silences(look: Look) -> Findings:
                 f"nobody has converted since {silence.since:%Y-%m-%d %H:%M} UTC, when {_EXPECTED_CONVERSIONS} or more "
                 "of the users who came were to be expected to"
             )
-    return Findings(problems)
+    return Problems(problems)
 
 
 async def _is_too_long(look: Look, silence: Silence) -> bool:
@@ -166,7 +166,7 @@ async def _is_too_long(look: Look, silence: Silence) -> bool:
     return await symptoms.users_on_day_after(look.connection, silence) >= needed
 
 
-CHECKS: Mapping[AlertKind, Callable[[Look], Awaitable[Findings]]] = {
+CHECKS: Mapping[AlertKind, Callable[[Look], Awaitable[Problems]]] = {
     AlertKind.SEGMENT_UNDERPERFORMS: _weak_segments,
     AlertKind.CLUSTER_MODEL_OLD: _old_models,
     AlertKind.DRAIN_LAG: _drain_lag,

@@ -48,10 +48,10 @@ class Watch:
     async def _check(self, connection: Connection, kind: AlertKind) -> None:
         now = self._clock()
         still_open = await alerts.still_open(connection, kind)
-        findings = await CHECKS[kind](Look(connection, self._redis, self._shards, still_open, now))
-        over = {place for place in still_open - findings.problems.keys() if place[0] not in findings.undecided}
-        for number, key in sorted(over ^ (findings.problems.keys() - still_open), key=str):
-            problem = findings.problems.get((number, key))
+        problems = await CHECKS[kind](Look(connection, self._redis, self._shards, still_open, now))
+        over = {place for place in still_open - problems.found.keys() if place[0] not in problems.undecided}
+        for number, key in sorted(over ^ (problems.found.keys() - still_open), key=str):
+            problem = problems.found.get((number, key))
             async with connection.transaction():
                 experiment = None if number is None else await experiment_of(connection, number)
                 await report(connection, experiment, kind, key, problem, now)
