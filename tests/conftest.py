@@ -16,10 +16,12 @@ from redis.asyncio import Redis
 from server.settings import Settings
 from storage.embedded.directory import DataDirectory
 from storage.embedded.engines import EmbeddedEngines, StoreUrls
+from storage.encryption import write_secret
 from storage.postgres.pool import migrate
 
 pytest_plugins = ["tests.service"]
 _TEMPLATE = "samplit_template"
+_IDENTITY = "5a" * 32
 
 
 class Clock:
@@ -84,10 +86,11 @@ async def redis(engines: StoreUrls) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def settings(engines: StoreUrls, dsn: str, redis: Redis, tmp_path: Path) -> Settings:
-    """A server process on the test's stores."""
-    return Settings(data_dir=tmp_path, port=0, admin_port=0, publish_interval=0.02, poll_interval=0.5).with_stores(
-        dsn, engines.redis_url
-    )
+    """A server process on the test's stores, which draws for users as it did the last time."""
+    settings = Settings(data_dir=tmp_path, port=0, admin_port=0, publish_interval=0.02, poll_interval=0.5)
+    settings.secrets_directory.mkdir(mode=0o700)
+    write_secret(settings.secrets_directory / "identity.key", _IDENTITY)
+    return settings.with_stores(dsn, engines.redis_url)
 
 
 async def _make_template(dsn: str) -> None:

@@ -14,9 +14,9 @@ from allocator.experiment import Experiment, SegmentationMode
 from server.adaptation.apply import apply
 from server.adaptation.findings import Findings, find
 from server.adaptation.propose import proposals
+from server.adaptation.tell import tell_recommended
 from server.alerts.report import report
 from server.clock import Clock
-from server.notify.notices import NoticeKind, post
 from storage.encryption import Secrets
 from storage.postgres import adaptation, audit, experiments, recommendations, segmentations
 from storage.postgres.alerts import AlertKind
@@ -102,8 +102,7 @@ class Checker:
                 wanted = await self._own_choice(connection, experiment, kept)
             for each in new:
                 if each is not wanted:
-                    what, why = each.proposal.summary, _why(each.proposal)
-                    await post(connection, experiment, NoticeKind.RECOMMENDATION_MADE, now, what=what, why=why)
+                    await tell_recommended(connection, experiment, each.proposal, now)
         if usual is not experiment:
             await self._publish(usual)
         return Checked(usual, found.eligibility, proposed, kept), wanted
@@ -141,10 +140,7 @@ class Checker:
             may = before.segmentation.auto_activation
             if not may or not await recommendations.holds(connection, wanted, before, now):
                 return None
-            after = await apply(connection, before, wanted, audit.SAMPLIT, now)
-            tell = _tell_off if wanted.proposal.kind is RecommendationKind.TURN_OFF else _tell_on
-            await tell(connection, before, wanted.proposal, now)
-            return after
+            return await apply(connection, before, wanted, audit.SAMPLIT, now)
 
     async def _locked(self, connection: Connection, experiment: Experiment) -> Experiment:
         found = await experiments.get(connection, experiment.experiment_id, lock=True)
@@ -180,50 +176,3 @@ def _stuck(found: Findings) -> str | None:
         return None
     waits = pending.mode is SegmentationMode.AUTO and pending.model_version is None
     return f"still not segmented otherwise: {'clusters are not trained' if waits else 'history is not read again'}"
-
-
-async def _tell_on(connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime) -> None:
-    await post(
-        connection,
-        experiment,
-        NoticeKind.SEGMENTATION_ACTIVATED,
-        now,
-        what=", ".join(proposal.segment_by) or "clusters",
-        expected=_lift(proposal),
-        evidence=_evidence(proposal),
-        traffic=f"{proposal.trials:,} users of {proposal.days} days",
-    )
-
-
-async def _tell_off(connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime) -> None:
-    await post(
-        connection,
-        experiment,
-        NoticeKind.SEGMENTATION_DEACTIVATED,
-        now,
-        what=", ".join(experiment.segmentation.segment_by) or "clusters",
-        why=proposal.summary,
-        measured=f"{_lift(proposal)} to be expected of turning it off",
-    )
-
-
-def _why(proposal: Proposal) -> str:
-    parts = [f"{proposal.trials:,} users of {proposal.days} days"]
-    if proposal.e_value is not None:
-        parts.append(f"evidence {_evidence(proposal)}")
-    if proposal.expected is not None:
-        parts.append(f"expected lift {_lift(proposal)}")
-    return "; ".join(parts)
-
-
-def _evidence(proposal: Proposal) -> str:
-    if proposal.e_value is None or proposal.needed is None:
-        return "none is needed"
-    return f"{proposal.e_value:,.3g} of {proposal.needed:,.0f} needed"
-
-
-def _lift(proposal: Proposal) -> str:
-    lift = proposal.expected
-    if lift is None:
-        return "not known"
-    return f"{lift.value:+.2%} (90 % interval {lift.lower:+.2%} to {lift.upper:+.2%})"

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from allocator.adaptation import Condition, DimensionCounts, Eligibility, check_eligibility
-from allocator.clusters import Drift
+from allocator.clusters import MIN_ASSIGNMENTS, Drift
 from allocator.context import DIMENSIONS
 from allocator.errors import ClusterModelUnreadableError
 from allocator.evidence import SegmentationEvidence, segmentation_evidence
@@ -29,7 +29,8 @@ class Findings:
 
     visitors: of the busiest of the last seven full days. everyone: counts of all users by day and arm, None before
     there are full days. arms: the variant numbers of the arms. of_segments, measured: where it is segmented; drift:
-    where by clusters. to_add, to_drop: dimensions that might be, and what they bring beside the others.
+    where by clusters, of 1,000 users or more. to_add, to_drop: dimensions that might be, and what they bring beside the
+    others.
     """
 
     now: datetime
@@ -81,7 +82,7 @@ async def _of_segmented(
     if model is not None:
         try:
             recent = await recent_drift(connection, secrets, experiment.number, model, now)
-            drift = None if recent is None else recent[0]
+            drift = recent[0] if recent is not None and recent[1] >= MIN_ASSIGNMENTS else None
         except ClusterModelUnreadableError:
             drift = None  # GetClusteringStatus says so
     to_add, to_drop = await dimensions_within(

@@ -26,9 +26,8 @@ async def begin_segmentation(
 
 async def _model(connection: Connection, experiment: Experiment, actor: str, now: datetime) -> int | None:
     """The newest model. If there is none, one is trained as soon as it can be."""
-    for model in await clusters.models(connection, experiment.number):
-        if not model.problem:
-            return model.version
+    for version in await clusters.usable(connection, experiment.number):
+        return version
     if await clustering_jobs.count_assignments(connection, experiment.number) >= MIN_ASSIGNMENTS:
         await clustering_jobs.request(connection, experiment.number, actor, now)
     return None

@@ -151,7 +151,7 @@ def _train(found: Findings) -> list[Proposal]:
     if drift is None or (drift.far_share < _FAR_SHARE and drift.share_shift < _SHARE_SHIFT):
         return []
     summary = (
-        f"train the clusters again: {drift.far_share:.0%} of yesterday's users are far from all, "
+        f"train the clusters again: {drift.far_share:.0%} of the last week's users are far from all, "
         f"and the clusters' sizes have shifted by {drift.share_shift:.0%}"
     )
     return [Proposal(RecommendationKind.TRAIN_CLUSTERS, summary, *_basis(found))]

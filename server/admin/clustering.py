@@ -76,6 +76,8 @@ class ClusteringCommands:
                     state=before.state.value,
                 )
             await clusters.load(connection, self._secrets, before.number, model.version)
+            await clusters.refuse(connection, before.number, model.version, "")
+            await clustering_jobs.let_stay(connection, before.number)
             pending = await segmentations.pending(connection, before.number)
             version = await self._prepare(connection, before, pending, model.version)
             coming = before.segmentation if pending is None else pending

@@ -66,8 +66,8 @@ def check_message(
 def metrics_message(
     experiment: Experiment, measured: Measured, keys: Mapping[int, str], message: pb.GetSegmentationMetricsResponse
 ) -> None:
-    """Add what a segmentation has brought. keys: segment keys by number."""
-    message.segments_count = len(measured.segments)
+    """Add what a segmentation has brought. keys: of the segments that users are in, by number."""
+    message.segments_count = len(keys)
     set_estimate(message.avg_lift, measured.lift)
     message.basis = f"{measured.trials:,} users since it serves, as old as the maturity, by their logged probabilities"
     known = [each for each in measured.segments if each.lift is not None]

@@ -35,12 +35,12 @@ _LOGS_AT_A_TIME = 5
 
 @dataclass(frozen=True)
 class Look:
-    """What a check looks at. `still_open` is where an alert of its kind is not resolved."""
+    """What a check looks at. `still_open` is since when an alert of its kind is not resolved, by place."""
 
     connection: Connection
     redis: Client
     shards: int
-    still_open: set[Place]
+    still_open: Mapping[Place, datetime]
     now: datetime
 
 
@@ -147,7 +147,9 @@ async def _silences(look: Look) -> Problems:
     problems: dict[Place, str] = {}
     for silence in await symptoms.silences(look.connection, _LATELY):
         place = silence.experiment_number, ""
-        if place in look.still_open or await _is_too_long(look, silence):
+        raised_at = look.still_open.get(place)
+        is_the_same = raised_at is not None and silence.since <= raised_at
+        if is_the_same or await _is_too_long(look, silence):
             problems[place] = (
                 f"nobody has converted since {silence.since:%Y-%m-%d %H:%M} UTC, when {_EXPECTED_CONVERSIONS} or more "
                 "of the users who came were to be expected to"
@@ -166,11 +168,18 @@ async def _is_too_long(look: Look, silence: Silence) -> bool:
     return await symptoms.users_on_day_after(look.connection, silence) >= needed
 
 
+async def _failed_activations(look: Look) -> Problems:
+    """Raised by the checks of eligibility, and over where the experiment does not run."""
+    running = await symptoms.running(look.connection)
+    return Problems({place: "" for place in look.still_open if place[0] in running})
+
+
 CHECKS: Mapping[AlertKind, Callable[[Look], Awaitable[Problems]]] = {
     AlertKind.SEGMENT_UNDERPERFORMS: _weak_segments,
     AlertKind.CLUSTER_MODEL_OLD: _old_models,
     AlertKind.DRAIN_LAG: _drain_lag,
     AlertKind.BOT_SURGE: _bot_surges,
     AlertKind.CONVERSIONS_STOPPED: _silences,
+    AlertKind.AUTO_ACTIVATION_FAILED: _failed_activations,
     AlertKind.SAMPLE_RATIO_MISMATCH: _sample_ratios,  # last, since it takes longest
 }

@@ -26,7 +26,7 @@ def status_fields(answer: GetClusteringStatusResponse) -> Table:
         fields["clusters"] = ", ".join(f"{each.name} ({each.share:.0%})" for each in model.clusters)
     if answer.HasField("drift"):
         drift = answer.drift
-        fields["last day"] = (
+        fields["last week"] = (
             f"{drift.users:,} users: {drift.far_share:.1%} far from every cluster, sizes shifted by "
             f"{drift.share_shift:.1%}"
         )

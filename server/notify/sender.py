@@ -62,11 +62,12 @@ class Sender:
             await notifications.admit(connection, MOST_AN_HOUR, now)
 
     async def _forget_former(self, connection: Connection) -> None:
-        """Nothing waits for recipients that are not set any more, and nothing is wrong with them."""
+        """Nothing waits for recipients that are not set any more, and nothing is wrong with those who get nothing."""
         now, names = self._clock(), self._recipients.names
         await notifications.forsake(connection, names, now)
         for number, name in await alerts.still_open(connection, AlertKind.NOTIFICATION_FAILED):
-            if name not in names:
+            owner = await notifications.owner(connection, number)
+            if name not in (names if owner is None else self._recipients.named_for(owner)):
                 await alerts.report(connection, number, AlertKind.NOTIFICATION_FAILED, name, None, now)
 
     async def send(self, recipient: str) -> None:

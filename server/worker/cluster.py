@@ -67,12 +67,13 @@ class ClusterTrainer:
 
     async def _previous(self, connection: Connection, experiment: Experiment) -> ClusterModel | None:
         """The model that serves, else the newest that can be read: its clusters keep their names."""
-        newest = await clusters.models(connection, experiment.number, version=experiment.segmentation.model_version)
-        for stored in newest:
+        serving = experiment.segmentation.model_version
+        versions = await clusters.usable(connection, experiment.number)
+        for version in sorted(versions, key=lambda version: version != serving):
             try:
-                return await clusters.load(connection, self._secrets, experiment.number, stored.version)
+                return await clusters.load(connection, self._secrets, experiment.number, version)
             except ClusterModelUnreadableError as error:
-                await clusters.refuse(connection, experiment.number, stored.version, error.message)
+                await clusters.refuse(connection, experiment.number, version, error.message)
         return None
 
     async def _store(
@@ -81,7 +82,8 @@ class ClusterTrainer:
         now = self._clock()
         async with connection.transaction():
             before = await experiments.get(connection, experiment.experiment_id, lock=True)
-            if before is None or not await clustering_jobs.is_under_way(connection, job_id):
+            to_serve = await clustering_jobs.will_serve(connection, job_id)
+            if before is None or to_serve is None:
                 return  # another worker, who took this one for dead, was quicker
             place = experiment.number, experiment.experiment_id
             count = await clustering_jobs.count_assignments(connection, experiment.number)
@@ -91,8 +93,8 @@ class ClusterTrainer:
             await audit.record(connection, experiment.number, audit.SAMPLIT, "clusters.trained", {}, made, now)
             pending = await segmentations.pending(connection, experiment.number)
             wanted = before.segmentation.mode if pending is None else pending.mode
-            if wanted is SegmentationMode.AUTO:
-                actor = audit.SAMPLIT if pending is None else pending.actor
-                await segmentations.prepare(connection, experiment.number, wanted, (), actor, now, version)
+            if to_serve and wanted is SegmentationMode.AUTO:
+                actor, origin = (audit.SAMPLIT, None) if pending is None else (pending.actor, pending.origin)
+                await segmentations.prepare(connection, experiment.number, wanted, (), actor, now, version, origin)
             await experiments.move_revision(connection, experiment.number, now)  # names are published with it
         log.info("clusters trained", experiment=experiment.experiment_id, model=version, clusters=len(training.sizes))

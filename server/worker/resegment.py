@@ -8,11 +8,14 @@ import structlog
 from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER, cluster_key, cluster_segment
+from server.adaptation.tell import tell_done
+from server.alerts.report import report
 from server.clock import Clock
 from server.publisher import advance_posterior, publish_segments
 from server.tasks import keep_on
 from storage.encryption import Secrets
-from storage.postgres import audit, clusters, experiments, segmentations
+from storage.postgres import audit, clusters, experiments, recommendations, segmentations
+from storage.postgres.alerts import AlertKind
 from storage.postgres.labels import Labeller
 from storage.postgres.posteriors import SealedPosterior
 from storage.postgres.segmentations import PendingSegmentation
@@ -48,8 +51,6 @@ class Resegmenter:
                     continue
                 try:
                     await self._move(connection, number, experiment_id)
-                except ClusterModelUnreadableError as error:
-                    await self._refuse(connection, number, experiment_id, error)
                 finally:
                     await connection.execute("SELECT pg_advisory_unlock($1, $2)", LEASES, number)
 
@@ -57,10 +58,14 @@ class Resegmenter:
         target = await segmentations.pending(connection, number)
         if target is None:
             return
-        if target.labelled_to is None:
-            await self._choose(connection, target, experiment_id)
-        while await segmentations.label_chunk(connection, target, _CHUNK, self._labeller):
-            pass
+        try:
+            if target.labelled_to is None:
+                await self._choose(connection, target, experiment_id)
+            while await segmentations.label_chunk(connection, target, _CHUNK, self._labeller):
+                pass
+        except ClusterModelUnreadableError as error:
+            await self._refuse(connection, target, experiment_id, error)
+            return
         await publish_segments(connection, self._redis, number)  # before any server may ask for a number
         posterior = await self._serve(connection, target, experiment_id)
         experiment = await experiments.get(connection, experiment_id)
@@ -101,17 +106,23 @@ class Resegmenter:
     async def _refuse(
         self,
         connection: asyncpg.pool.PoolConnectionProxy,
-        number: int,
+        target: PendingSegmentation,
         experiment_id: str,
         error: ClusterModelUnreadableError,
     ) -> None:
         """Stay with what serves, and say why."""
+        number, now = target.experiment_number, self._clock()
         async with connection.transaction():
-            await experiments.get(connection, experiment_id, lock=True)
-            target = await segmentations.pending(connection, number)
-            if target is not None and target.model_version is not None:
-                await clusters.refuse(connection, number, target.model_version, error.message)
-                await segmentations.abandon(connection, number)
+            experiment = await experiments.get(connection, experiment_id, lock=True)
+            current = await segmentations.pending(connection, number)
+            if target.model_version is None or current is None or current.version != target.version:
+                return
+            await clusters.refuse(connection, number, target.model_version, error.message)
+            await segmentations.abandon(connection, number)
+            refused = {"model_version": target.model_version, "problem": error.message}
+            await audit.record(connection, number, audit.SAMPLIT, "segmentation.refused", {}, refused, now)
+            if target.actor == audit.SAMPLIT:
+                await report(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", error.message, now)
         log.error("cluster model refused", experiment=experiment_id, error=error.message)
 
     async def _serve(
@@ -127,8 +138,12 @@ class Resegmenter:
             after = await experiments.get(connection, experiment_id)
             if after is None:
                 return None
-            rules = _rule(before), _rule(after)
-            await audit.record(connection, before.number, audit.SAMPLIT, "segmentation.serves", *rules, self._clock())
+            now, rules = self._clock(), (_rule(before), _rule(after))
+            await audit.record(connection, before.number, audit.SAMPLIT, "segmentation.serves", *rules, now)
+            if current.actor == audit.SAMPLIT and current.origin is not None:
+                origin = await recommendations.get(connection, current.origin.recommendation_id)
+                if origin is not None:
+                    await tell_done(connection, before, after, origin.proposal, now)
             return await advance_posterior(connection, self._secrets, after, self._clock)
 
 

@@ -87,12 +87,12 @@ async def resolve(
     return summary
 
 
-async def still_open(connection: Connection, kind: AlertKind) -> set[Place]:
-    """Where an alert of a kind is not resolved."""
+async def still_open(connection: Connection, kind: AlertKind) -> dict[Place, datetime]:
+    """Where an alert of a kind is not resolved, and since when."""
     rows = await connection.fetch(
-        "SELECT experiment_no, key FROM alerts WHERE kind = $1 AND resolved_at IS NULL", kind.value
+        "SELECT experiment_no, key, raised_at FROM alerts WHERE kind = $1 AND resolved_at IS NULL", kind.value
     )
-    return {(row["experiment_no"], row["key"]) for row in rows}
+    return {(row["experiment_no"], row["key"]): row["raised_at"] for row in rows}
 
 
 async def list_page(

@@ -26,10 +26,20 @@ _BEGIN = """
 """
 # Users in random order, the same each time: their keys are keyed hashes, and the index has them sorted.
 _CONTEXTS = "SELECT context::text FROM assignments WHERE experiment_no = $1 ORDER BY user_key LIMIT $2"
-# Without a model, with one that is old, or whose users are half of all by now; not soon after one that failed.
+_KEY_BYTES = 16
+_LAST_KEY = 2 ** (8 * _KEY_BYTES) - 1
+_USERS_SINCE = """
+    SELECT sum(trials)::bigint FROM segment_counts JOIN experiment_segmentation_config
+        USING (experiment_no, segmentation_version) JOIN experiments USING (experiment_no)
+    WHERE experiment_no = $1 AND day >= ($2 AT TIME ZONE time_zone)::date
+"""
+# Without a model, with a newest one that is old, or whose users are half of all by now; not soon after one that failed.
 _DUE = """
     WITH automatic AS (
-        SELECT experiment_no, coalesce(p.model_version, c.model_version) AS model_version, (
+        SELECT experiment_no, (
+            SELECT max(model_version) FROM clustering_models m
+            WHERE m.experiment_no = c.experiment_no AND problem = ''
+        ) AS model_version, (
             SELECT coalesce(sum(trials), 0) FROM segment_counts s
             WHERE s.experiment_no = c.experiment_no AND s.segmentation_version = c.segmentation_version
         ) AS assignments
@@ -104,12 +114,19 @@ async def under_way(connection: Connection) -> list[uuid.UUID]:
     return [row[0] for row in rows]
 
 
-async def is_under_way(connection: Connection, job_id: uuid.UUID) -> bool:
-    """Whether a job is not done."""
-    return bool(
-        await connection.fetchval(
-            "SELECT true FROM clustering_jobs WHERE job_id = $1 AND finished_at IS NULL FOR UPDATE", job_id
-        )
+async def will_serve(connection: Connection, job_id: uuid.UUID) -> bool | None:
+    """Whether the model of a job is to serve; None if the job is done. The caller holds the experiment FOR UPDATE."""
+    to_serve: bool | None = await connection.fetchval(
+        "SELECT to_serve FROM clustering_jobs WHERE job_id = $1 AND finished_at IS NULL", job_id
+    )
+    return to_serve
+
+
+async def let_stay(connection: Connection, experiment_number: int) -> None:
+    """What is being trained is not to serve by itself. The caller holds the experiment FOR UPDATE."""
+    await connection.execute(
+        "UPDATE clustering_jobs SET to_serve = false WHERE experiment_no = $1 AND finished_at IS NULL",
+        experiment_number,
     )
 
 
@@ -122,7 +139,10 @@ async def begin(connection: Connection, job_id: uuid.UUID, now: datetime) -> str
 async def advance(connection: Connection, job_id: uuid.UUID, stage: str, progress: float) -> None:
     """Say how far it is."""
     await connection.execute(
-        "UPDATE clustering_jobs SET stage = $2, progress = $3 WHERE job_id = $1", job_id, stage, progress
+        "UPDATE clustering_jobs SET stage = $2, progress = $3 WHERE job_id = $1 AND finished_at IS NULL",
+        job_id,
+        stage,
+        progress,
     )
 
 
@@ -138,9 +158,10 @@ async def succeed(connection: Connection, job_id: uuid.UUID, model_version: int,
 
 
 async def fail(connection: Connection, job_id: uuid.UUID, error: str, now: datetime) -> None:
-    """It made none."""
+    """It made none, unless another worker made one meanwhile."""
     await connection.execute(
-        "UPDATE clustering_jobs SET state = 'FAILED', finished_at = $3, error = $2 WHERE job_id = $1",
+        "UPDATE clustering_jobs SET state = 'FAILED', finished_at = $3, error = $2"
+        " WHERE job_id = $1 AND finished_at IS NULL",
         job_id,
         error,
         now,
@@ -175,12 +196,14 @@ async def contexts(connection: Connection, experiment_number: int, most: int, ch
 async def recent_contexts(
     connection: Connection, experiment_number: int, since: datetime, most: int
 ) -> list[dict[str, str]]:
-    """Contexts of users who came since then."""
+    """An even sample of the contexts of users who came since then: all, or about `most` of them."""
+    users = await connection.fetchval(_USERS_SINCE, experiment_number, since)
+    share = min(1, most / users) if users else 1
     rows = await connection.fetch(
-        "SELECT context FROM assignments WHERE experiment_no = $1 AND assigned_at >= $2 LIMIT $3",
+        "SELECT context FROM assignments WHERE experiment_no = $1 AND assigned_at >= $2 AND user_key <= $3",
         experiment_number,
         since,
-        most,
+        int(share * _LAST_KEY).to_bytes(_KEY_BYTES),
     )
     return [row[0] for row in rows]
 

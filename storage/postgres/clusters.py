@@ -136,6 +136,16 @@ async def models(
     return [_stored(row) for row in rows]
 
 
+async def usable(connection: Connection, experiment_number: int) -> list[int]:
+    """The versions of the models that nothing is known to be wrong with, the newest first."""
+    rows = await connection.fetch(
+        "SELECT model_version FROM clustering_models WHERE experiment_no = $1 AND problem = ''"
+        " ORDER BY model_version DESC",
+        experiment_number,
+    )
+    return [row[0] for row in rows]
+
+
 async def in_use(connection: Connection, experiment_number: int) -> list[tuple[str, int, bytes]]:
     """The models by which an experiment is or will be segmented: its id, the version, and the encrypted model."""
     rows = await connection.fetch(
@@ -151,7 +161,7 @@ async def in_use(connection: Connection, experiment_number: int) -> list[tuple[s
 
 
 async def refuse(connection: Connection, experiment_number: int, version: int, problem: str) -> None:
-    """Say why a model cannot be used."""
+    """Say why a model cannot be used; with an empty `problem`, that it can."""
     await connection.execute(
         "UPDATE clustering_models SET problem = $3 WHERE (experiment_no, model_version) = ($1, $2)",
         experiment_number,

@@ -7,13 +7,13 @@ from storage.encryption import Secrets
 from storage.postgres import clustering_jobs, clusters
 from storage.postgres.pool import Connection
 
-_LATELY, _MOST = timedelta(days=1), 5_000
+_LATELY, _MOST = timedelta(days=7), 5_000  # a week, since weekdays differ
 
 
 async def recent_drift(
     connection: Connection, secrets: Secrets, experiment_number: int, model_version: int, now: datetime
 ) -> tuple[Drift, int] | None:
-    """The drift, and of how many users; None where none came. Raises ClusterModelUnreadableError."""
+    """The drift of the last week, and of how many users; None where none came. Raises ClusterModelUnreadableError."""
     model = await clusters.load(connection, secrets, experiment_number, model_version)
     users = await clustering_jobs.recent_contexts(connection, experiment_number, now - _LATELY, _MOST)
     return (model.drift(users), len(users)) if users else None

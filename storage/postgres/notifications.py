@@ -21,10 +21,10 @@ _FORSAKE = """
         SELECT notification_no FROM pending_notifications WHERE recipient <> ALL($1::text[]))
 """
 # Of those of an experiment and a recipient that are due, as many as there is room for; the rest is held for an hour,
-# and while any are held, so are all.
+# and while any are held, so are all. A digest goes at once, or the next one would have it as a line.
 _ADMIT = """
     WITH due AS (
-        SELECT notification_no, experiment_no, recipient,
+        SELECT notification_no, experiment_no, recipient, kind,
             row_number() OVER (PARTITION BY experiment_no, recipient ORDER BY notification_no) AS place
         FROM pending_notifications
         WHERE recipient <> '' AND admitted_at IS NULL AND held_until IS NULL AND next_attempt_at <= $1
@@ -38,7 +38,8 @@ _ADMIT = """
         ) AS held_until
         FROM (SELECT DISTINCT experiment_no, recipient FROM due) d
     ), decided AS (
-        SELECT notification_no, held_until, held_until IS NULL AND place <= places AS admitted
+        SELECT notification_no, held_until,
+            kind = 'DIGEST' OR room.held_until IS NULL AND place <= places AS admitted
         FROM due JOIN room ON room.experiment_no IS NOT DISTINCT FROM due.experiment_no
             AND room.recipient = due.recipient
     )
@@ -124,6 +125,15 @@ async def may_admit(connection: Connection) -> bool:
 async def unaddressed(connection: Connection, limit: int) -> list[tuple[int, str]]:
     """The oldest notices without a recipient: number, and the owner of the experiment, if any."""
     return [tuple(row) for row in await connection.fetch(_NEW, limit)]
+
+
+async def owner(connection: Connection, experiment_number: int | None) -> str | None:
+    """Who owns an experiment; empty once it is completed, since there is nothing to tell any more. None without one."""
+    found: str | None = await connection.fetchval(
+        "SELECT CASE state WHEN 'COMPLETED' THEN '' ELSE owner END FROM experiments WHERE experiment_no = $1",
+        experiment_number,
+    )
+    return found
 
 
 async def address(connection: Connection, recipients: Mapping[int, Sequence[str]], now: datetime) -> None:

@@ -40,9 +40,15 @@ _PROPOSE = """
         expires_at = excluded.expires_at
     RETURNING recommendation_id
 """
-_DISMISSED = """
-    SELECT kind, segment_by, winner_variant_no, segmentation_version, e_value, decided_at
-    FROM segmentation_recommendations WHERE experiment_no = $1 AND state = 'DISMISSED' ORDER BY decided_at
+# To turn off what serves since is another matter; and a training that was accepted made the clusters as good as it can.
+_SETTLED = """
+    SELECT kind, r.segment_by, winner_variant_no, e_value, decided_at
+    FROM segmentation_recommendations r JOIN experiment_segmentation_config c USING (experiment_no)
+    WHERE experiment_no = $1 AND CASE state
+        WHEN 'DISMISSED' THEN kind <> 'TURN_OFF' OR decided_at >= coalesce(serves_since, '-infinity')
+        WHEN 'ACCEPTED' THEN kind = 'TRAIN_CLUSTERS'
+    END
+    ORDER BY decided_at
 """
 
 
@@ -79,21 +85,19 @@ class Recommendation:
 async def propose(
     connection: Connection, experiment: Experiment, proposals: Sequence[Proposal], now: datetime
 ) -> tuple[list[Recommendation], list[Recommendation]]:
-    """Keep what is proposed, but what was dismissed for as much, and withdraw what is not proposed any more.
+    """Keep what is proposed, but what is settled for as much, and withdraw what is not proposed any more.
 
     Answers what is open now, in the order of the proposals, and those of it that are new. The caller holds the
     experiment FOR UPDATE.
     """
-    dismissed = {
+    settled = {
         (row["kind"], tuple(row["segment_by"]), row["winner_variant_no"]): row
-        for row in await connection.fetch(_DISMISSED, experiment.number)
-        if row["kind"] != RecommendationKind.TURN_OFF.value
-        or row["segmentation_version"] == experiment.segmentation_version
+        for row in await connection.fetch(_SETTLED, experiment.number)
     }
     kept: list[Recommendation] = []
     new: list[Recommendation] = []
     for proposal in proposals:
-        earlier = dismissed.get((proposal.kind.value, proposal.segment_by, proposal.winner))
+        earlier = settled.get((proposal.kind.value, proposal.segment_by, proposal.winner))
         if earlier is not None and not _is_stronger(proposal, earlier, now):
             continue
         made = uuid.uuid4()
@@ -194,10 +198,10 @@ async def was_accepted(connection: Connection, experiment: Experiment, kind: Rec
     )
 
 
-def _is_stronger(proposal: Proposal, dismissed: asyncpg.Record, now: datetime) -> bool:
-    if proposal.e_value is None or dismissed["e_value"] is None:
-        return bool(now - dismissed["decided_at"] >= _FORGOTTEN)
-    return bool(proposal.e_value >= _STRONGER * dismissed["e_value"])
+def _is_stronger(proposal: Proposal, earlier: asyncpg.Record, now: datetime) -> bool:
+    if proposal.e_value is None or earlier["e_value"] is None:
+        return bool(now - earlier["decided_at"] >= _FORGOTTEN)
+    return bool(proposal.e_value >= _STRONGER * earlier["e_value"])
 
 
 async def _store(

@@ -100,6 +100,7 @@ class PendingSegmentation:
     created_at: datetime
     labelled_to: bytes | None
     model_version: int | None
+    origin: Origin | None
 
 
 async def pending(connection: Connection, experiment_number: int) -> PendingSegmentation | None:
@@ -116,7 +117,15 @@ async def pending(connection: Connection, experiment_number: int) -> PendingSegm
         row["created_at"],
         row["labelled_to"],
         row["model_version"],
+        _origin(row),
     )
+
+
+def _origin(row: asyncpg.Record) -> Origin | None:
+    if row["recommendation_id"] is None:
+        return None
+    lift = row["expected_lift"]
+    return Origin(row["recommendation_id"], None if lift is None else Estimate(lift, row["expected_error"]))
 
 
 async def waiting(connection: Connection) -> list[tuple[int, str]]:

@@ -187,6 +187,8 @@ async def test_what_the_experiment_has_left_behind_is_stale(service: Service, wo
     refusal = await refused(service.call("AcceptRecommendation", recommendation_id=found.recommendation_id))
     assert refusal.code is Code.FAILED_PRECONDITION
     assert (await days.serving()).config.segment_by == ["device"]
+    for _ in range(2):
+        await days.day(1_000, STRONG, parts=1)
     checked = await days.check()
     assert [each.summary for each in await listed(service, WITHDRAWN)] == ["segment by source"]
     (added,) = checked.recommendations

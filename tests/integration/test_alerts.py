@@ -205,7 +205,8 @@ async def test_conversions_that_stop(service: Service, worker: None, watch: Watc
     clock.advance(days=20)
     await is_raised(watch, service, AlertKind.CONVERSIONS_STOPPED)
     await service.convert(user_identifier="few-1", experiment_id="cta", event_id="e")
-    await service.learned("cta", 350, 102)
+    await allocate(service, users(["after"]))
+    await service.learned("cta", 351, 102)
     await is_healthy(watch, service)
 
 
@@ -216,6 +217,10 @@ async def test_what_is_not_running_has_no_alerts(
     async with pool.acquire() as connection:
         await traffic.add_bot_requests(connection, {(1, clock.now.date()): 5_000})
     await is_raised(watch, service, AlertKind.BOT_SURGE)
+    async with pool.acquire() as connection:
+        await alerts.report(connection, 1, AlertKind.AUTO_ACTIVATION_FAILED, "", "could not", clock.now)
+    await watch.once()
+    assert len(await listed(service, open_only=True)) == 2
     await service.call("PauseExperiment", experiment_id="cta")
     await is_healthy(watch, service)
 

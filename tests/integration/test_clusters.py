@@ -227,9 +227,8 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
     await service.call("TrainClusterModel", experiment_id="cta")
     await serving(service, 3)
     connection = await connect(dsn)
-    await connection.execute(
-        "UPDATE clustering_models SET ciphertext = set_byte(ciphertext, 40, get_byte(ciphertext, 40) # 1)"
-    )
+    damage = "UPDATE clustering_models SET ciphertext = set_byte(ciphertext, 40, get_byte(ciphertext, 40) # 1)"
+    await connection.execute(damage)
     await refuses(
         service,
         Code.FAILED_PRECONDITION,
@@ -242,7 +241,7 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
     await connection.execute(
         """
         INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at,
-            model_version) SELECT experiment_no, 4, 'AUTO', '{}', 'test', now(), 1 FROM experiments
+            model_version) SELECT experiment_no, 4, 'AUTO', '{}', 'samplit', now(), 1 FROM experiments
         """
     )
     async with asyncio.timeout(20):
@@ -250,6 +249,8 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
             await asyncio.sleep(0.05)
     assert (await serving(service, 3)).config.model_version == 2
     assert "damaged" in (await status(service)).summary
+    assert await connection.fetchval("SELECT count(*) FROM audit_events WHERE action = 'segmentation.refused'") == 1
+    assert await connection.fetchval("SELECT kind FROM alerts") == "AUTO_ACTIVATION_FAILED"
     new = await service.allocate("cta", "new", web=member(0, 1, purity=1).web)
     assert new.segment_key == "cluster:1"  # by what the process has in memory
     await redis.hdel(keys.experiment("cta"), "model:2")
@@ -258,6 +259,15 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
     assert blind.segment_key == "other"
     assert blind.reason in (pb.REASON_FALLBACK, pb.REASON_BASELINE)
     assert (await service.allocate("cta", "a0-3")).variant_id == answers[3].variant_id
+    await connection.execute(f"{damage} WHERE model_version = 1")  # undone
+    await service.call("ActivateClusterModel", experiment_id="cta", model_version=1)
+    assert (await serving(service, 4)).config.model_version == 1
+    assert not (await status(service)).model.problem
+    await connection.execute("UPDATE experiment_segmentation_config SET model_version = 2")
+    await service.call("TrainClusterModel", experiment_id="cta")
+    clusters = (await serving(service, 5)).config.model_version, (await status(service)).model.clusters
+    assert clusters[0] == 3
+    assert [(each.segment_key, each.kept) for each in clusters[1]] == [(f"cluster:{n}", True) for n in (1, 2, 3)]
     await connection.close()
 
 
@@ -313,8 +323,17 @@ async def test_models_are_trained_when_they_are_due(service: Service, clock: Clo
     await trainer(job)
     await serving(service, 3)
     assert await trainer.due() == []
-    clock.advance(days=8)
-    assert len(await trainer.due()) == 1
+    await service.call("ActivateClusterModel", experiment_id="cta", model_version=1)
+    assert (await serving(service, 4)).config.model_version == 1
+    clock.advance(days=2)
+    assert await trainer.due() == []  # the first model is eight days old, and was chosen
+    clock.advance(days=6)
+    (job,) = await trainer.due()
+    await service.call("ActivateClusterModel", experiment_id="cta", model_version=2)
+    await trainer(job)
+    assert (await serving(service, 5)).config.model_version == 2  # chosen while the third was trained
+    versions = [model.model_version for model in (await service.call("ListClusterModels", experiment_id="cta")).models]
+    assert versions == [3, 2, 1]
     await pool.close()
     worker.cancel()
     await asyncio.wait({worker})

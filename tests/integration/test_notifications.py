@@ -170,6 +170,8 @@ async def test_a_server_that_hangs_delays_nothing_and_is_reported(
     assert (alert.kind, alert.experiment_id, alert.key) == (alerts.AlertKind.NOTIFICATION_FAILED, "cta", OWNER)
     assert alert.summary == f"notices do not reach the owner, {ALICE}: no answer in time"
     assert len(await rows(pool)) == 4
+    await sender.admit()
+    assert await open_alerts(pool) == [alert]
     await tell(pool, clock, experiment, "the last")
     await step(Sender(pool, for_all(box), clock), "1", OWNER)
     assert [letter["Subject"] for letter in box.to(ALICE)] == ["CTA: the last"]
@@ -206,6 +208,29 @@ async def test_what_is_above_the_limit_goes_as_one_digest(pool: asyncpg.Pool, cl
     for n in range(MOST_AN_HOUR):
         await tell(pool, clock, flooded, f"again {n}")
     assert await sent() == [f"CTA: again {n}" for n in range(MOST_AN_HOUR - 1)]
+
+
+async def test_a_digest_that_comes_late_comes_whole(pool: asyncpg.Pool, clock: Clock) -> None:
+    """It could not be sent, and others of its experiment are held when it is tried again."""
+    async with smtp_server(Mailbox()) as box:
+        pass
+    sender = Sender(pool, Recipients([box.url(TEAM)], ""), clock)
+    experiment = await make(pool, clock)
+    for n in range(MOST_AN_HOUR + 3):
+        await tell(pool, clock, experiment, f"problem {n}")
+    await step(sender, "1")
+    clock.advance(hours=1)
+    await sender.admit()
+    for n in range(MOST_AN_HOUR + 3):
+        await tell(pool, clock, experiment, f"again {n}")
+    await step(sender, "1")
+    clock.advance(minutes=1)
+    async with smtp_server(box):
+        for _ in range(3):
+            await step(sender, "1")
+    digests = [letter for letter in box.letters if "notices of the last hour" in letter["Subject"]]
+    (digest,) = digests
+    assert f"CTA: problem {MOST_AN_HOUR}" in text(digest)
 
 
 async def test_workers_share_the_work(pool: asyncpg.Pool, clock: Clock, box: Mailbox) -> None:
