@@ -113,10 +113,11 @@ class Catalog:
         return self.index.get(experiment_number)
 
     async def load_index(self) -> None:
-        """Learn which experiments have started."""
+        """Learn which experiments have started; more of them, while Redis is being refilled."""
+        was_complete = await publications.is_complete(self._redis)
         index = await publications.load_index(self._redis)
-        if index or await publications.is_complete(self._redis):
-            self.index = index
+        is_complete = was_complete and await publications.is_complete(self._redis)
+        self.index = index if is_complete else self.index | index
 
     async def registry(self, experiment_number: int, segmentation_version: int) -> SegmentRegistry:
         """The segments of one segmentation: of the serving one, or of one that users were answered earlier."""

@@ -49,14 +49,19 @@ class Coalescer(Generic[Item, Answer]):
 
     def submit(self, item: Item) -> asyncio.Future[Answer]:
         """The answer to one item, later. Raises OverloadedError when too many are waiting."""
+        (future,) = self.submit_all((item,))
+        return future
+
+    def submit_all(self, items: Sequence[Item]) -> list[asyncio.Future[Answer]]:
+        """The answers to items that belong together, later. Raises OverloadedError, and takes none, as `submit`."""
         if len(self._waiting) >= MOST_WAITING:
             raise OverloadedError("too many calls are waiting for Redis; try again")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((item, future))
+        futures: list[asyncio.Future[Answer]] = [loop.create_future() for _ in items]
+        self._waiting += zip(items, futures, strict=True)
         if not self._is_under_way and not self._is_holding:
             self._hold_or_send(loop)
-        return future
+        return futures
 
     def _hold_or_send(self, loop: asyncio.AbstractEventLoop) -> None:
         if len(self._waiting) < _ENOUGH and (self._crowd >= _CROWDED or self._lone >= self._probe_every):
@@ -78,7 +83,10 @@ class Coalescer(Generic[Item, Answer]):
             self._send(loop)
 
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self._waiting = self._waiting[:MOST_IN_CALL], self._waiting[MOST_IN_CALL:]
+        waiting = [(item, future) for item, future in self._waiting if not future.done()]  # somebody waits for it
+        batch, self._waiting = waiting[:MOST_IN_CALL], waiting[MOST_IN_CALL:]
+        if not batch:
+            return
         self._crowd += _RECENT * (len(batch) - self._crowd)
         if self._crowd >= _CROWDED:
             self._lone, self._probe_every = 0, _PROBE_EVERY[0]
@@ -86,9 +94,6 @@ class Coalescer(Generic[Item, Answer]):
             self._lone += 1
         else:
             self._lone, self._probe_every = 0, min(2 * self._probe_every, _PROBE_EVERY[1])
-        batch = [(item, future) for item, future in batch if not future.done()]  # of callers who are still there
-        if not batch:
-            return
         self._is_under_way = True
         self._call([item for item, _ in batch], partial(self._answered, loop, batch))
         if self._crowd < _CROWDED:

@@ -56,6 +56,7 @@ class Contact:
             await asyncio.sleep(_LEAST_SECONDS)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._records.stale.wait(), self._poll_interval)
+            self._records.stale.clear()  # what is answered by an epoch that is not known yet sets it again
             await self.look()
 
     async def look(self) -> None:

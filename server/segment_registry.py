@@ -18,7 +18,7 @@ class SegmentRegistry:
         self._segments = Segments()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._keys = {GLOBAL_NUMBER: GLOBAL, OTHER_NUMBER: OTHER}
-        self._learned: dict[str, int] = {}
+        self._learned = {GLOBAL: GLOBAL_NUMBER}
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class SegmentRegistry:
     async def load(self) -> None:
         """Learn what is registered."""
         self._segments = await segments.load(self._client, self._name)
-        self._learned = {GLOBAL: GLOBAL_NUMBER, **self._segments.active}
+        self._learned = {**self._segments.active, GLOBAL: GLOBAL_NUMBER}
         self._keys = {GLOBAL_NUMBER: GLOBAL, OTHER_NUMBER: OTHER}
         for known in (self._segments.active, self._segments.retired):
             self._keys.update({number: key for key, number in known.items()})

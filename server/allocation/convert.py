@@ -15,6 +15,7 @@ from allocator.experiment import ExperimentState
 from allocator.hashing import parse_assignment_id, user_key
 from server.allocation.records import Records
 from server.catalog import Catalog
+from server.coalescer import MOST_WAITING
 from storage.events import ConversionEvent
 from storage.redis.sticky import ConversionAnswer
 
@@ -61,6 +62,11 @@ class Convert:
         self._identity = identity
         self._records = records
 
+    @property
+    def most_at_once(self) -> int:
+        """How many conversions may be under way together, so that there is room for all in each experiment."""
+        return max(1, MOST_WAITING // max(1, len(self._catalog.index)))
+
     async def __call__(self, request: ConversionRequest) -> list[ConversionResult]:
         """Record the conversion in each experiment concerned.
 
@@ -69,7 +75,8 @@ class Convert:
             request names its experiment, ConversionBeforeAssignmentError.
         """
         targets, key = await self._targets(request)
-        answers = await asyncio.gather(*(self._records.convert(_event(request, number, key)) for number in targets))
+        events = [_event(request, number, key) for number in targets]
+        answers = await asyncio.gather(*self._records.convert(key, events))
         named = bool(request.assignment_id or request.experiment_id)
         results = []
         for experiment_id, answer in zip(targets.values(), answers, strict=True):

@@ -39,7 +39,6 @@ class Records:
         """Go on with these epochs, once nothing is remembered any more of records that were made anew."""
         self._returning.clear()
         self._epochs = list(epochs)
-        self.stale.clear()
 
     @property
     def epochs(self) -> list[bytes]:
@@ -50,9 +49,9 @@ class Records:
         """Find or store an assignment. The future raises one of OUTAGE where nobody can tell."""
         return self._allocations[shard_of(lookup.user_key, self._shards)].submit(lookup)
 
-    def convert(self, event: ConversionEvent) -> asyncio.Future[ConversionAnswer]:
-        """Accept a conversion. The future raises one of OUTAGE."""
-        return self._conversions[shard_of(event.user_key, self._shards)].submit(event)
+    def convert(self, user_key: bytes, events: Sequence[ConversionEvent]) -> list[asyncio.Future[ConversionAnswer]]:
+        """Accept a user's conversion in each experiment concerned. The futures raise one of OUTAGE."""
+        return self._conversions[shard_of(user_key, self._shards)].submit_all(events)
 
     async def allocate_all(self, lookups: Sequence[Lookup]) -> list[Found | Exception]:
         """The same for many users at once, a call for each shard that they live in."""

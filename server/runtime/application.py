@@ -167,7 +167,7 @@ class Application:
         application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
         await application._authenticator.reload()
         await application._catalog.load_index()
-        application._background = asyncio.create_task(
+        application.background = asyncio.create_task(
             run_together(
                 *(link.run() for link in dict.fromkeys(application._links)),
                 application._catalog.run(),
@@ -184,7 +184,7 @@ class Application:
         await application._say(health_pb2.HealthCheckResponse.SERVING)
         return application
 
-    _background: asyncio.Task[None]
+    background: asyncio.Task[None]  # what must go on until `stop`
 
     async def leave(self) -> None:
         """Take no more connections, and wait until those that there are have reached their age.
@@ -200,7 +200,7 @@ class Application:
         """Refuse new calls, give those in flight `grace` seconds, and let go of everything."""
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.gather(self._allocation.stop(grace), self._admin.stop(grace))
-        await end(self._background)
+        await end(self.background)
         await self.flush()
         await self._redis.aclose()
         await self._trainings.close()

@@ -22,7 +22,10 @@ _GC_ALLOCATIONS = 20_000  # between collections of the youngest; calls leave har
 
 
 async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Event) -> None:
-    """Serve until `stop`, or from `leave` on until the last connection has ended."""
+    """Serve until `stop`, or from `leave` on until the last connection has ended.
+
+    Raises what ended a background task: a process that cannot follow what happens must not go on.
+    """
     from server.runtime.application import Application
 
     application = await Application.start(settings, system_clock)
@@ -31,12 +34,16 @@ async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Eve
     gc.freeze()  # what start-up made stays: looking through it again and again would stall calls for 100 ms and more
     _say_ready()
     stopped, told = (asyncio.create_task(event.wait()) for event in (stop, leave))
-    await asyncio.wait({stopped, told}, return_when=asyncio.FIRST_COMPLETED)
+    background = application.background
+    await asyncio.wait({stopped, told, background}, return_when=asyncio.FIRST_COMPLETED)
     if leave.is_set():
         left = asyncio.create_task(application.leave())
-        await asyncio.wait({stopped, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopped, left, background}, return_when=asyncio.FIRST_COMPLETED)
         await end(left)
+    failed = background.done()
     await application.stop(settings.shutdown_grace)
+    if failed:
+        background.result()
 
 
 async def run_worker_until(settings: Settings, stop: asyncio.Event) -> None:

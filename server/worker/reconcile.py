@@ -38,13 +38,15 @@ class Reconciler:
     async def once(self) -> None:
         """Bring Redis up to date with Postgres."""
         async with self._pool.acquire() as connection:
+            was_complete = await publications.is_complete(self._redis)
             active = await stored_keys.active(connection)
             if {key.secret_hash: key for key in active} != await api_keys.load(self._redis):
                 await api_keys.publish(self._redis, active)
             progress = await experiments.progress(connection)
             for start in range(0, len(progress), _CHUNK):
                 await self._publish_missing(connection, progress[start : start + _CHUNK])
-            await publications.set_complete(self._redis)
+            if not was_complete:  # if it was, and is not now, what was compared is gone
+                await publications.set_complete(self._redis)
             self._changed(await counts.unpublished(connection))
             await traffic.add_bot_requests(connection, await bots.take(self._redis))
             await requests.forget(connection, self._clock() - _REMEMBER_REQUESTS)

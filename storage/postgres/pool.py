@@ -12,13 +12,17 @@ import asyncpg
 from pogo_core.util import migrate as pogo
 
 from allocator.errors import StoreUnavailableError
-from storage.postgres import queue
+from storage.postgres import keepalive, queue
 
 SCHEMA = "samplit"
 _CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 0x5A3B17  # an advisory lock: servers that start together migrate one after the other
 
-_SERVER_SETTINGS = {"search_path": SCHEMA, "jit": "off"}  # no query here is long enough to be worth compiling
+_SERVER_SETTINGS = {
+    "search_path": SCHEMA,
+    "jit": "off",  # no query here is long enough to be worth compiling
+    **keepalive.SERVER_SETTINGS,
+}
 _quiet = logging.getLogger("samplit.migrations")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
@@ -46,7 +50,7 @@ async def connect(dsn: str) -> asyncpg.Connection:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=_SERVER_SETTINGS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
-    await _set_codecs(connection)
+    await _set_up(connection)
     return connection
 
 
@@ -67,7 +71,7 @@ async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
             max_size=size,
             timeout=_CONNECT_SECONDS,
             server_settings=_SERVER_SETTINGS,
-            init=_set_codecs,
+            init=_set_up,
         )
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
@@ -120,7 +124,8 @@ async def agree_on_installation(connection: Connection, identity_fingerprint: by
         )
 
 
-async def _set_codecs(connection: Connection) -> None:
+async def _set_up(connection: Connection) -> None:
+    await keepalive.keep_alive(connection)
     await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
 
 

@@ -5,6 +5,8 @@ pgqueuer takes a quarter of a second to import, so that is done where it is used
 
 import asyncpg
 
+from storage.postgres import keepalive
+
 TRAIN = "train_clusters"  # what is done with a job; its payload is the id of a clustering job
 CHECK = "check_eligibility"  # of every experiment that is due
 _SIZE = 4  # pgqueuer listens on one
@@ -23,7 +25,10 @@ async def install(connection: asyncpg.Connection) -> None:
 
 async def create_pool(dsn: str, schema: str) -> asyncpg.Pool:
     """Connections for pgqueuer alone, which reads and writes JSON in its own way. They are made when needed."""
-    return await asyncpg.create_pool(dsn, min_size=0, max_size=_SIZE, server_settings={"search_path": schema})
+    settings = {"search_path": schema, **keepalive.SERVER_SETTINGS}
+    return await asyncpg.create_pool(
+        dsn, min_size=0, max_size=_SIZE, server_settings=settings, init=keepalive.keep_alive
+    )
 
 
 async def enqueue(pool: asyncpg.Pool, entrypoint: str, payload: str) -> None:

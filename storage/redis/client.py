@@ -21,7 +21,7 @@ UNREACHABLE = (
     redis.exceptions.TimeoutError,
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ClusterDownError,
-    redis.exceptions.SlotNotCoveredError,
+    redis.exceptions.RedisClusterException,  # no node of a cluster answers, or none has the slot
 )
 
 

@@ -17,7 +17,7 @@ import redis.exceptions
 from redis.asyncio import RedisCluster
 
 from storage.redis import keys, library
-from storage.redis.client import Client
+from storage.redis.client import UNREACHABLE, Client
 
 Done = Callable[[bytes | Exception | None], None]
 _SWEEP_SECONDS = 0.05
@@ -96,7 +96,7 @@ class Link:
         """Connect, again and again, until cancelled."""
         pause, longest = _RETRY_SECONDS
         while True:
-            with suppress(OSError, redis.exceptions.RedisError, TimeoutError):
+            with suppress(OSError, redis.exceptions.RedisError, TimeoutError, *UNREACHABLE):
                 async with asyncio.timeout(self._timeout):
                     await library.load(self._client)
                     protocol = await self._open()

@@ -188,3 +188,21 @@ def _free_port() -> int:
             except OSError:
                 continue
         return port
+
+
+async def test_a_cluster_that_was_gone_as_a_whole_is_found_again(
+    service: Service, worker: None, cluster: Cluster
+) -> None:
+    await service.running()
+    before = {f"u{n}": (await service.allocate("cta", f"u{n}")).variant_id for n in range(20)}
+    await service.learned("cta", 20)
+    for node in cluster.nodes:
+        node.kill()
+    service.application._returning.clear()
+    assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before  # by PostgreSQL
+    await asyncio.sleep(2)  # some attempts to connect fail
+    for node in cluster.nodes:
+        node.start()
+    await eventually(lambda: _all_recorded(service), seconds=60)
+    assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before
+    assert not service.application.background.done()

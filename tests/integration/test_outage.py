@@ -1,6 +1,7 @@
 """Redis slow, silent, gone, or back without its data: who gets what, and that nobody gets a second variant."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,9 +16,16 @@ from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
+from server.catalog import Catalog
+from server.clock import system_clock
+from server.runtime.bootstrap import prepare_stores
+from server.runtime.process import run_server
 from server.settings import Settings
+from server.worker.reconcile import Reconciler
 from storage.embedded.engines import StoreUrls
-from storage.redis import keys
+from storage.postgres import experiments
+from storage.postgres.pool import create_pool
+from storage.redis import keys, publications
 from tests.proxy import Proxy
 from tests.service import Service
 from tests.status import refused
@@ -178,3 +186,78 @@ async def test_nobody_is_assigned_before_the_records_are_back(service: Service, 
     refusal = await refused(service.allocate("never-seen", "u"))
     assert refusal.code == grpc.StatusCode.NOT_FOUND
     assert not await redis.keys("{s*:a:*")
+
+
+async def test_an_experiment_that_is_first_asked_for_during_an_outage(
+    service: Service, worker: None, proxy: Proxy, redis: Redis, dsn: str
+) -> None:
+    """Its segments cannot be read: "global" is no segment of theirs all the same."""
+    await service.running()
+    catalog = service.application._catalog
+    await proxy.go_away()
+    assert (await service.allocate("cta", "before")).reason == pb.REASON_DEGRADED
+    registry = catalog._registries[1, 1]
+    registry.load, load = never, registry.load  # type: ignore[method-assign] # the poll may be late
+    await proxy.come_back()
+    await eventually(lambda: works(service))
+    registry.load = load  # type: ignore[method-assign]
+    assert await redis.hget(registry.name, "global") is None
+    results = await service.learned("cta", 1)
+    assert [segment.segment_key for segment in results.segments] == ["global"]
+
+
+async def never() -> None:
+    raise ConnectionError
+
+
+async def test_a_process_looks_again_only_while_records_are_stale(service: Service, worker: None) -> None:
+    """An answer by an old epoch may come after the new one was adopted."""
+    records = service.application._records
+    records.stale.set()
+
+    async def is_settled() -> bool:
+        return not records.stale.is_set()
+
+    await eventually(is_settled, seconds=2)
+
+
+async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complete(
+    service: Service, settings: Settings, dsn: str, redis: Redis, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.running()
+    pool = await create_pool(dsn, size=1)
+    reconciler = Reconciler(pool, redis, clock, lambda _: None)
+    await reconciler.once()
+    assert await publications.is_complete(redis)
+
+    async def lost_meanwhile(numbers: Any) -> set[int]:
+        await publications.forget_all(redis)
+        return await progress(numbers)
+
+    progress = experiments.progress
+    monkeypatch.setattr(experiments, "progress", lost_meanwhile)
+    await reconciler.once()
+    monkeypatch.undo()
+    assert not await publications.is_complete(redis)
+    index = service.application._catalog.index
+    await service.application._catalog.load_index()
+    assert service.application._catalog.index == index
+    await reconciler.once()
+    assert await publications.is_complete(redis)
+    assert await publications.load_index(redis) == index
+    await pool.close()
+
+
+async def test_a_process_that_cannot_follow_ends(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: Catalog) -> None:
+        raise RuntimeError("broken")
+
+    await prepare_stores(settings, system_clock)
+    monkeypatch.setattr(Catalog, "run", broken)
+    thresholds = gc.get_threshold()
+    try:
+        with pytest.raises(RuntimeError, match="broken"):
+            await run_server(settings, asyncio.Event(), asyncio.Event())
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)

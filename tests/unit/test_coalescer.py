@@ -121,3 +121,24 @@ async def test_too_many_are_refused_at_once() -> None:
     with pytest.raises(OverloadedError):
         coalescer.submit(1)
     assert len(await settled(store, *answers)) == MOST_WAITING + 1
+
+
+async def test_what_belongs_together_is_taken_whole_or_not_at_all() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    together = coalescer.submit_all(range(1, 2 * MOST_WAITING + 1))
+    with pytest.raises(OverloadedError):
+        coalescer.submit_all([1, 2])
+    assert (await settled(store, *together))[-1] == 20 * MOST_WAITING
+    assert sum(len(call) for call in store.calls) == 2 * MOST_WAITING
+
+
+async def test_those_who_stay_are_answered_whoever_leaves() -> None:
+    store = Store()
+    coalescer = Coalescer(store)
+    first = coalescer.submit(1)
+    leaving = [coalescer.submit(2) for _ in range(MOST_IN_CALL)]
+    stays = coalescer.submit(3)
+    for each in leaving:
+        each.cancel()
+    assert await settled(store, first, stays) == [10, 30]

@@ -1,0 +1,31 @@
+"""A peer that has vanished without a word is given up within half a minute, by both sides.
+
+So a worker does not wait for a PostgreSQL that is gone, and the leases of a worker whose machine is gone are free.
+"""
+
+import socket
+import sys
+from typing import Any, cast
+
+_IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 10, 5, 3
+_GONE_MILLISECONDS = 1_000 * (_IDLE_SECONDS + _INTERVAL_SECONDS * _PROBES)
+SERVER_SETTINGS = {
+    "tcp_keepalives_idle": str(_IDLE_SECONDS),
+    "tcp_keepalives_interval": str(_INTERVAL_SECONDS),
+    "tcp_keepalives_count": str(_PROBES),
+}
+
+
+async def keep_alive(connection: object) -> None:
+    """Let our side of an asyncpg connection notice: asyncpg has no option for it."""
+    transport = cast("Any", connection)._transport
+    found = transport.get_extra_info("socket")
+    if found.family == socket.AF_UNIX:
+        return
+    with socket.fromfd(found.fileno(), found.family, found.type, found.proto) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform == "linux":
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _INTERVAL_SECONDS)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _GONE_MILLISECONDS)
