@@ -1,6 +1,6 @@
 """The decision for one user: group, posterior row, draw, and the exact probability of what was drawn."""
 
-from typing import NamedTuple
+import msgspec
 
 from allocator.experiment import Experiment, Group, Reason
 from allocator.hashing import redraw_seed, user_words
@@ -8,7 +8,7 @@ from allocator.kernels import draw_best_arm
 from allocator.posterior import PosteriorTables
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What was drawn, and its probabilities: what inverse-propensity estimates need.
 
     propensity: of the variant, given the group that the user is in.

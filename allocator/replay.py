@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from msgspec.structs import astuple
+
 from allocator.decision import Decision, decide
 from allocator.experiment import DecisionRules, Experiment, Group
 from allocator.exposure import Count
@@ -58,6 +60,7 @@ def agree(again: Decision, logged: Decision) -> bool:
 
     The holdout asks no posterior: what posteriors said of other groups is not compared there.
     """
-    compared = 4 if logged.group is Group.HOLDOUT else len(logged)
-    pairs = zip(again[3:compared], logged[3:compared], strict=True)
-    return again[:3] == logged[:3] and all(abs(p - q) <= _ROUNDING for p, q in pairs)
+    one, other = astuple(again), astuple(logged)
+    compared = 4 if logged.group is Group.HOLDOUT else len(other)
+    pairs = zip(one[3:compared], other[3:compared], strict=True)
+    return one[:3] == other[:3] and all(abs(p - q) <= _ROUNDING for p, q in pairs)

@@ -1,7 +1,8 @@
 """Sticky records: the variant that a user has, as small as it can be kept, and how it is asked for."""
 
 import struct
-from typing import NamedTuple
+
+import msgspec
 
 from storage.events import AssignmentEvent
 
@@ -9,7 +10,7 @@ RECORD = struct.Struct("<IHBHHH")  # the format is described in redis/functions.
 EXISTING, NEW, NONE, FULL = b"EWNF"
 
 
-class Lookup(NamedTuple):
+class Lookup(msgspec.Struct, frozen=True, gc=False):
     """One user, on a day since 1970 in the experiment's time zone; without an event nothing is stored."""
 
     experiment: int
@@ -18,7 +19,7 @@ class Lookup(NamedTuple):
     event: AssignmentEvent | None
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """What there is of a user now; the record's fields are 0 unless `code` is EXISTING or NEW.
 
     `assigned_at` is in Unix seconds; `day` is the last one on which the user was seen.

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from allocator.context.canonical import canonical
 from allocator.context.check import MAX_TEXT, Check, countries, time_zones
@@ -21,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 _zone = lru_cache(maxsize=1_024)(ZoneInfo)
 
 
-class Context(NamedTuple):
+class Context(msgspec.Struct, frozen=True, gc=False):
     """Known dimensions by name, canonical, custom attributes included; and whether the user is a bot."""
 
     dimensions: Mapping[str, str]

@@ -7,7 +7,8 @@ A call has three steps, so that a batch makes one round trip: `prepare` decides,
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from functools import partial
-from typing import NamedTuple
+
+import msgspec
 
 from allocator.context import Email, Funnel, Push, Web, day_number, extract
 from allocator.decision import decide
@@ -25,7 +26,7 @@ from storage.events import AssignmentEvent
 from storage.records import EXISTING, NEW, NONE, Found, Lookup
 
 
-class AllocationRequest(NamedTuple):
+class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
     """A request whose fields have been checked one by one; `at` is in Unix seconds."""
 
     experiment_id: str
@@ -44,7 +45,7 @@ class AssignmentState(IntEnum):
     NONE = 3
 
 
-class Allocation(NamedTuple):
+class Allocation(msgspec.Struct, frozen=True, gc=False):
     """The answer. `reason` is a Reason; `assignment_id` and `assigned_at` (Unix seconds) are empty without a record."""
 
     snapshot: Snapshot
@@ -56,7 +57,7 @@ class Allocation(NamedTuple):
     assigned_at: int = 0
 
 
-class Pending(NamedTuple):
+class Pending(msgspec.Struct, frozen=True, gc=False):
     """A decision that is not on record yet; without an event the user is only looked up."""
 
     snapshot: Snapshot

@@ -1,10 +1,11 @@
-"""Batches of up to 1,000 items: in chunks, and in short turns, so that single calls run between."""
+"""Batches of up to 1,000 items: in chunks, and in turns, short ones where there are single calls, which run between."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import structlog
 from google.rpc import status_pb2
@@ -20,18 +21,52 @@ from storage.records import Found
 
 log = structlog.get_logger()
 _MOST_ITEMS = 1_000
-_CHUNK = 32  # items that go to Redis together
-_TURN_SECONDS, _WAIT_SECONDS = 0.000_2, 0.001
+_CONVERSIONS = 32  # that go to Redis together
+_WAIT_SECONDS = 0.001
+_RECENT_SECONDS = 0.1
 _Prepared: TypeAlias = Allocation | Pending | status_pb2.Status
 _Chunk: TypeAlias = "tuple[list[_Prepared], asyncio.Task[list[Found | Exception]]]"
 
 
-class Batches:
-    """The use cases, many at once. `singles` is how many single calls are under way, which go first."""
+class _Pace(NamedTuple):
+    """How many items go to Redis together, and how many seconds of the event loop a batch takes at a time."""
 
-    def __init__(self, allocate: Allocate, convert: Convert) -> None:
-        """Holds no other state."""
-        self.singles = 0
+    chunk: int
+    turn: float
+
+
+_BRISK, _GENTLE = _Pace(128, 0.001), _Pace(16, 0.000_2)
+
+
+class Singles:
+    """The single calls under way, each within a `with`: they go before batches."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.under_way = 0
+        self._latest = -math.inf
+
+    def __enter__(self) -> None:
+        """One begins."""
+        self.under_way += 1
+        self._latest = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        """One ends."""
+        self.under_way -= 1
+
+    @property
+    def pace(self) -> _Pace:
+        """Of batches: gentle if there are single calls, or were a moment ago."""
+        return _GENTLE if time.perf_counter() - self._latest < _RECENT_SECONDS else _BRISK
+
+
+class Batches:
+    """The use cases, many at once."""
+
+    def __init__(self, allocate: Allocate, convert: Convert, singles: Singles) -> None:
+        """`singles` go first."""
+        self._singles = singles
         self._lock = asyncio.Lock()  # one batch has a turn at a time
         self._allocate = allocate
         self._convert = convert
@@ -42,10 +77,12 @@ class Batches:
         While Redis works on a chunk, the next one is prepared.
         """
         _check_size(messages)
-        turn, answers = _Turn(self), _Answers()
+        turn, answers = _Turn(self._singles), _Answers()
         before: _Chunk | None = None
-        for start in range(0, len(messages), _CHUNK):
-            prepared = await self._prepare(messages[start : start + _CHUNK], now, turn)
+        done = 0
+        while done < len(messages):
+            begin, done = done, done + self._singles.pace.chunk
+            prepared = await self._prepare(messages[begin:done], now, turn)
             chunk = prepared, self._record(prepared)
             if before is not None:
                 await self._finish(before, turn, answers)
@@ -60,8 +97,9 @@ class Batches:
         """The outcome of every item, in order. Raises InvalidFieldError if there are too many."""
         _check_size(messages)
         items: list[pb.RecordConversionsResponse.Item] = []
-        for start in range(0, len(messages), _CHUNK):
-            chunk = messages[start : start + _CHUNK]
+        size = min(_CONVERSIONS, self._convert.most_at_once)
+        for start in range(0, len(messages), size):
+            chunk = messages[start : start + size]
             items += await asyncio.gather(*(self._conversion(message, now) for message in chunk))
         return pb.RecordConversionsResponse(items=items)
 
@@ -132,9 +170,9 @@ def _check_size(messages: Sequence[object]) -> None:
 class _Turn:
     """What a batch may take of the event loop at a time."""
 
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-        self._ends = time.perf_counter() + _TURN_SECONDS
+    def __init__(self, singles: Singles) -> None:
+        self._singles = singles
+        self._ends = time.perf_counter() + singles.pace.turn
 
     @property
     def is_over(self) -> bool:
@@ -144,9 +182,9 @@ class _Turn:
         """Let single calls run: to their end, unless there are always some."""
         latest = time.perf_counter() + _WAIT_SECONDS
         await asyncio.sleep(0)
-        while self._batches.singles and time.perf_counter() < latest:  # noqa: ASYNC110 (an event for each call costs)
+        while self._singles.under_way and time.perf_counter() < latest:  # noqa: ASYNC110 (an event for each call costs)
             await asyncio.sleep(0)
-        self._ends = time.perf_counter() + _TURN_SECONDS
+        self._ends = time.perf_counter() + self._singles.pace.turn
 
 
 class _Answers:

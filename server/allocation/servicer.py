@@ -7,7 +7,7 @@ import grpc
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from server.allocation.allocate import Allocate
-from server.allocation.batches import Batches
+from server.allocation.batches import Batches, Singles
 from server.allocation.convert import Convert
 from server.allocation.messages import (
     allocation_request,
@@ -28,7 +28,8 @@ class AllocationServicer:
         """Holds no state of its own."""
         self._allocate = allocate
         self._convert = convert
-        self._batches = Batches(allocate, convert)
+        self._singles = Singles()
+        self._batches = Batches(allocate, convert, self._singles)
         self._clock = clock
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -47,11 +48,8 @@ class AllocationServicer:
 
     async def AllocateUser(self, request: pb.AllocateUserRequest, _context: _Context) -> bytes:
         """See the proto."""
-        self._batches.singles += 1
-        try:
+        with self._singles:
             return allocation_response(await self._allocate(allocation_request(request, self._clock())))
-        finally:
-            self._batches.singles -= 1
 
     async def AllocateUsers(self, request: pb.AllocateUsersRequest, _context: _Context) -> bytes:
         """See the proto."""
@@ -61,8 +59,9 @@ class AllocationServicer:
         self, request: pb.RecordConversionRequest, _context: _Context
     ) -> pb.RecordConversionResponse:
         """See the proto."""
-        results = await self._convert(conversion_request(request, self._clock()))
-        return pb.RecordConversionResponse(results=conversion_results(results))
+        with self._singles:
+            results = await self._convert(conversion_request(request, self._clock()))
+            return pb.RecordConversionResponse(results=conversion_results(results))
 
     async def RecordConversions(
         self, request: pb.RecordConversionsRequest, _context: _Context

@@ -25,9 +25,10 @@ _ALL = f"""
 
 async def find(connection: Connection, lookups: Sequence[Lookup]) -> list[Found | None]:
     """The records of users, None where there is none."""
-    rows = await connection.fetch(_FIND, *columns(lookups, 2))
+    users = [(lookup.experiment, lookup.user_key) for lookup in lookups]
+    rows = await connection.fetch(_FIND, *columns(users, 2))
     found = {(row["experiment_no"], row["user_key"]): Found(EXISTING, *_record(row)) for row in rows}
-    return [found.get((lookup.experiment, lookup.user_key)) for lookup in lookups]
+    return [found.get(user) for user in users]
 
 
 async def packed_records(

@@ -41,13 +41,14 @@ def allocate(link: Link, shard: int, epoch: bytes, lookups: Sequence[Lookup], do
     `done` may be given EmptyError, or an error of the connection.
     """
     items: list[bytes] = []
-    for experiment, key, day, event in lookups:
+    for lookup in lookups:
+        event = lookup.event
         if event is None:
-            items.append(_LOOKUP.pack(experiment, day, key, 0))
+            items.append(_LOOKUP.pack(lookup.experiment, lookup.day, lookup.user_key, 0))
             continue
         payload = encode_event(event)
         items += (
-            _LOOKUP.pack(experiment, day, key, len(payload)),
+            _LOOKUP.pack(lookup.experiment, lookup.day, lookup.user_key, len(payload)),
             _HEAD.pack(event.assigned_at, event.variant, event.reason, event.segmentation_version, event.segment),
             payload,
         )
