@@ -31,8 +31,8 @@ returning_users = Counter("samplit_returning_users", "Users answered from memory
 
 drained_events = Counter("samplit_drained_events", "Events moved from the streams into PostgreSQL")
 dead_letters = Counter("samplit_dead_letters", "Events that could not be counted, and were set aside")
-stream_entries = Gauge(
-    "samplit_stream_entries", "Entries that are not drained", ["shard"], multiprocess_mode="livemostrecent"
+stream_events = Gauge(
+    "samplit_stream_events", "Events that are not drained", ["shard"], multiprocess_mode="livemostrecent"
 )
 drain_lag = Gauge(
     "samplit_drain_lag_seconds", "Age of the oldest of them", ["shard"], multiprocess_mode="livemostrecent"

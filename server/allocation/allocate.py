@@ -24,6 +24,7 @@ from server.allocation.returning import ReturningUsers
 from server.catalog import Catalog, Snapshot
 from storage.events import AssignmentEvent
 from storage.records import EXISTING, NEW, NONE, Found, Lookup
+from storage.redis.client import OutOfMemoryError
 
 
 class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
@@ -106,8 +107,8 @@ class Allocate:
             return prepared
         try:
             found = await self.records.allocate(prepared.lookup)
-        except OUTAGE:
-            return await self.during_outage(prepared)
+        except OUTAGE as error:
+            return await self.during_outage(prepared, error)
         return await self.finish(prepared, found)
 
     async def prepare(self, request: AllocationRequest) -> Allocation | Pending:
@@ -189,19 +190,24 @@ class Allocate:
             return _unrecorded(pending.snapshot, pending.snapshot.control, pending.segment_key, Reason.PAUSED)
         raise BacklogFullError("the event stream is full, since it is not drained; try again later")
 
-    async def during_outage(self, pending: Pending) -> Allocation:
-        """The answer while Redis is away. Raises StoreUnavailableError if the experiment wants that."""
-        answer = await self._without_redis(pending)
+    async def during_outage(self, pending: Pending, error: Exception) -> Allocation:
+        """The answer while Redis is away, or full.
+
+        Raises StoreUnavailableError if the experiment wants that, and the error if Redis is full for a new user.
+        """
+        answer = await self._without_redis(pending, error)
         metrics.degraded.inc()
         return answer
 
-    async def _without_redis(self, pending: Pending) -> Allocation:
+    async def _without_redis(self, pending: Pending, error: Exception) -> Allocation:
         snapshot = pending.snapshot
         found = await self._postgres.find(pending.lookup)
         if found is not None:
             return await self._load_existing(snapshot, pending.lookup, found)
         if snapshot.experiment.state is ExperimentState.PAUSED:
             return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.PAUSED)
+        if isinstance(error, OutOfMemoryError):
+            raise error
         if snapshot.experiment.on_outage is OutagePolicy.UNAVAILABLE:
             raise StoreUnavailableError("Redis does not answer; try again")
         return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.DEGRADED)
@@ -233,8 +239,8 @@ class Allocate:
         snapshot = pending.snapshot
         try:
             await snapshot.segments.learn(pending.segment_key, snapshot.experiment.segmentation.max_segments)
-        except OUTAGE:
-            return await self.during_outage(pending)
+        except OUTAGE as error:
+            return await self.during_outage(pending, error)
         return None
 
     async def _load_existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:

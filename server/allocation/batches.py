@@ -143,8 +143,8 @@ class Batches:
                         prepared[index] = finish(each, record)
                     except NotLoadedError as missing:
                         late.append((index, missing.load()))
-                    except OUTAGE:
-                        late.append((index, self._allocate.during_outage(each)))
+                    except OUTAGE as outage:
+                        late.append((index, self._allocate.during_outage(each, outage)))
                     except Exception as error:
                         prepared[index] = _status(error)
                 if turn.is_over:

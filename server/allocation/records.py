@@ -12,13 +12,13 @@ from server.coalescer import Coalescer
 from storage.events import ConversionEvent
 from storage.records import EXISTING, NEW, Found, Lookup
 from storage.redis import client, sticky
-from storage.redis.client import EmptyError
+from storage.redis.client import EmptyError, OutOfMemoryError
 from storage.redis.keys import shard_of
 from storage.redis.link import Link
 from storage.redis.sticky import ConversionAnswer
 
 _Answer = TypeVar("_Answer")
-OUTAGE = (*client.UNREACHABLE, EmptyError)
+OUTAGE = (*client.UNREACHABLE, EmptyError, OutOfMemoryError)
 
 
 class Records:

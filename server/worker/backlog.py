@@ -41,8 +41,8 @@ class Backlog:
         """Say so now."""
         found = await streams.backlog(self._redis, self._shard)
         if self._is_ours:
-            self._say(found.entries, found.age)
+            self._say(found.events, found.age)
 
-    def _say(self, entries: float, age: float) -> None:
-        metrics.stream_entries.labels(self._shard).set(entries)
+    def _say(self, events: float, age: float) -> None:
+        metrics.stream_events.labels(self._shard).set(events)
         metrics.drain_lag.labels(self._shard).set(age)

@@ -92,7 +92,7 @@ class Drain:
         for damaged in (each for entry in entries for each in entry.damaged):
             await self._set_aside(damaged.payload, damaged.reason)
         await self._store(connection, [event for entry in entries for event in entry.events])
-        await streams.delete(self._redis, self._shard, [entry.entry_id for entry in entries])
+        await streams.forget(self._redis, self._shard, entries)
 
     async def _store(self, connection: asyncpg.Connection, events: list[Event]) -> None:
         try:

@@ -42,8 +42,9 @@ _INSERT_CONVERSIONS = """
     ON CONFLICT DO NOTHING
     RETURNING experiment_no, user_key, metric, occurred_at
 """
+# Clocks differ: a conversion that is dated before its assignment was right after it.
 _CREDIT = """
-    UPDATE assignments a SET converted_at = c.occurred_at, converted_version = c.pending_version
+    UPDATE assignments a SET converted_at = greatest(c.occurred_at, assigned_at), converted_version = c.pending_version
     FROM unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::bigint[])
             AS c (experiment_no, user_key, occurred_at, pending_version)
         JOIN experiments e USING (experiment_no)

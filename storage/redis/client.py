@@ -7,6 +7,7 @@ import redis.exceptions
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError as OutOfMemoryError
 
 from allocator.errors import StoreUnavailableError
 

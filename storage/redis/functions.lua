@@ -1,7 +1,7 @@
 #!lua name=samplit_VERSION
 
 -- What the data plane does in one step on the server. All keys of a call are in one slot: sticky records, dedupe marks,
--- the epoch and the stream of a shard share its hash tag, and names are built from the declared prefix KEYS[1].
+-- the epoch and the stream of a shard, and how many events that has, share its hash tag, and names are built from the declared prefix KEYS[1].
 --
 -- A batch comes as one string of packed items, little-endian, and is answered by one string with a fixed number of bytes
 -- for each item. The caller names the epoch that it knows: under another one the records of the shard were made anew,
@@ -12,13 +12,14 @@
 
 local EXISTING, NEW, NONE, FULL = 'E', 'W', 'N', 'F'
 local RECORD = 13
+local CLOCKS_DIFFER = 300 -- seconds, at most: a conversion so little earlier than its assignment was right after it
 local PADDING = ('\0'):rep(RECORD)
 
-local function is_full(stream, limit)
-  return redis.call('XLEN', stream) >= limit
+local function is_full(waiting, limit)
+  return tonumber(redis.call('GET', waiting) or '0') >= limit
 end
 
-local function append(stream, payloads)
+local function append(stream, waiting, payloads)
   if #payloads == 0 then return end
   local fields = {}
   for position, payload in ipairs(payloads) do
@@ -26,6 +27,7 @@ local function append(stream, payloads)
     fields[2 * position] = payload
   end
   redis.call('XADD', stream, '*', unpack(fields))
+  redis.call('INCRBY', waiting, #payloads)
 end
 
 -- Bytes 5 and 6 of the user key name the bucket, the next 8 are the field.
@@ -39,13 +41,13 @@ local function visit(experiment, key, day)
   return '\148\161v' .. struct.pack('>BI4BBc16BI2', 206, experiment, 196, 16, key, 205, day)
 end
 
--- KEYS: record prefix, stream, epoch. ARGV: epoch; stream limit; items of experiment (4), day (2), user key (16), size of the
+-- KEYS: record prefix, stream, epoch, waiting. ARGV: epoch; most events; items of experiment (4), day (2), user key (16), size of the
 -- event (2), and where that is not 0, the first 11 bytes of the record, and the event.
 -- Items without an event look up only. Answers for each: EXISTING, NEW, NONE or FULL, and the record that is there.
 -- A user's first visit of a day is noted in the record and told to the stream.
 local function allocate(keys, args)
   if redis.call('GET', keys[3]) ~= args[1] then return false end
-  local full = is_full(keys[2], tonumber(args[2]))
+  local full = is_full(keys[4], tonumber(args[2]))
   local items, position = args[3], 1
   local answers, events = {}, {}
   while position <= #items do
@@ -74,17 +76,17 @@ local function allocate(keys, args)
     if size > 0 then position = position + RECORD - 2 + size end
     answers[#answers + 1] = answer
   end
-  append(keys[2], events)
+  append(keys[2], keys[4], events)
   return table.concat(answers)
 end
 
--- KEYS: record prefix, stream, epoch, dedupe prefix. ARGV: epoch; stream limit; dedupe seconds; items of experiment (4), Unix
+-- KEYS: record prefix, stream, epoch, waiting, dedupe prefix. ARGV: epoch; most events; dedupe seconds; items of experiment (4), Unix
 -- seconds of the conversion (4), user key (16), dedupe mark (16), size of the event (2), and the event.
--- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' dated before the assignment;
+-- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' dated long before the assignment;
 -- and the assignment's seconds (4).
 local function convert(keys, args)
   if redis.call('GET', keys[3]) ~= args[1] then return false end
-  local full = is_full(keys[2], tonumber(args[2]))
+  local full = is_full(keys[4], tonumber(args[2]))
   local items, position = args[4], 1
   local answers, events = {}, {}
   while position <= #items do
@@ -95,22 +97,30 @@ local function convert(keys, args)
     local answer
     if not record then
       answer = 'N'
-    elseif seconds < assigned then
+    elseif seconds + CLOCKS_DIFFER < assigned then
       answer = 'B'
-    elseif redis.call('EXISTS', keys[4] .. mark) == 1 then
+    elseif redis.call('EXISTS', keys[5] .. mark) == 1 then
       answer = 'D'
     elseif full then
       answer = 'F'
     else
-      redis.call('SET', keys[4] .. mark, '', 'EX', args[3])
+      redis.call('SET', keys[5] .. mark, '', 'EX', args[3])
       events[#events + 1] = items:sub(position, position + size - 1)
       answer = 'R'
     end
     position = position + size
     answers[#answers + 1] = answer .. struct.pack('<I4', assigned)
   end
-  append(keys[2], events)
+  append(keys[2], keys[4], events)
   return table.concat(answers)
+end
+
+-- KEYS: stream, waiting. ARGV: ids of entries, each before how many events it has. Deletes those that are there.
+local function forget(keys, args)
+  for i = 1, #args, 2 do
+    if redis.call('XDEL', keys[1], args[i]) == 1 then redis.call('DECRBY', keys[2], args[i + 1]) end
+  end
+  if redis.call('XLEN', keys[1]) == 0 then redis.call('DEL', keys[2]) end
 end
 
 -- KEYS: record prefix. ARGV: items of experiment (4), user key (16), record. Writes what Postgres knows of assignments.
@@ -206,6 +216,7 @@ end
 
 redis.register_function('samplit_VERSION_allocate', allocate)
 redis.register_function('samplit_VERSION_convert', convert)
+redis.register_function('samplit_VERSION_forget', forget)
 redis.register_function('samplit_VERSION_restore', restore)
 redis.register_function('samplit_VERSION_register_segment', register_segment)
 redis.register_function('samplit_VERSION_revise_segments', revise_segments)

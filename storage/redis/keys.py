@@ -39,6 +39,11 @@ def stream(shard: int) -> str:
     return f"{shard_tag(shard)}:events"
 
 
+def waiting(shard: int) -> str:
+    """How many events the stream of a shard has: an entry has those of a batch of calls."""
+    return f"{shard_tag(shard)}:waiting"
+
+
 def epoch(shard: int) -> str:
     """What names the records of a shard as a whole: there while they are complete, another one once they are new."""
     return f"{shard_tag(shard)}:epoch"

@@ -19,7 +19,7 @@ _RESTORED = struct.Struct("<I16s")
 _FOUND = struct.Struct("<BIHBHHH")  # a code, and the record
 _CONVERTED = struct.Struct("<cI")
 _DEDUPE_SECONDS = b"86400"
-STREAM_LIMIT = b"1000000"  # entries of a shard's stream, each up to a batch of events
+MOST_EVENTS = b"1000000"  # that wait in a shard's stream
 
 
 class ConversionAnswer(NamedTuple):
@@ -52,7 +52,7 @@ def allocate(link: Link, shard: int, epoch: bytes, lookups: Sequence[Lookup], do
             _HEAD.pack(event.assigned_at, event.variant, event.reason, event.segmentation_version, event.segment),
             payload,
         )
-    link.call(_allocate(shard), (epoch, STREAM_LIMIT, b"".join(items)), _opened(_found, done))
+    link.call(_allocate(shard), (epoch, MOST_EVENTS, b"".join(items)), _opened(_found, done))
 
 
 def convert(
@@ -69,7 +69,7 @@ def convert(
             _CONVERSION.pack(event.experiment, event.occurred_at, event.user_key, _dedupe_mark(event), len(payload)),
             payload,
         )
-    link.call(_convert(shard), (epoch, STREAM_LIMIT, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
+    link.call(_convert(shard), (epoch, MOST_EVENTS, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
 
 
 async def restore(client: Client, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
@@ -80,13 +80,16 @@ async def restore(client: Client, shard: int, rows: Iterable[tuple[int, bytes, b
 
 @cache
 def _allocate(shard: int) -> Call:
-    return Call.of(library.function("allocate"), keys.record_prefix(shard), keys.stream(shard), keys.epoch(shard))
+    return Call.of(library.function("allocate"), *_keys(shard))
 
 
 @cache
 def _convert(shard: int) -> Call:
-    names = keys.record_prefix(shard), keys.stream(shard), keys.epoch(shard), keys.dedupe_prefix(shard)
-    return Call.of(library.function("convert"), *names)
+    return Call.of(library.function("convert"), *_keys(shard), keys.dedupe_prefix(shard))
+
+
+def _keys(shard: int) -> tuple[str, ...]:
+    return keys.record_prefix(shard), keys.stream(shard), keys.epoch(shard), keys.waiting(shard)
 
 
 def _opened(

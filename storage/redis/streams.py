@@ -1,13 +1,14 @@
 """The event streams from the worker's side: read, delete what is committed, set aside what cannot be counted."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import msgspec
 
 from storage.events import Event, decode_event
-from storage.redis import keys
+from storage.redis import keys, library
 from storage.redis.client import Client
 
 _EPOCH_BYTES = 8
@@ -32,9 +33,9 @@ class StreamEntry:
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many entries a stream has, and the age of the oldest in seconds, 0 if there is none."""
+    """How many events a stream has, and the age of the oldest in seconds, 0 if there is none."""
 
-    entries: int
+    events: int
     age: float
 
 
@@ -78,20 +79,20 @@ async def wait(client: Client, shard: int, *, milliseconds: int) -> None:
 async def backlog(client: Client, shard: int) -> Backlog:
     """What is not drained. Ages are by the clock of Redis, which is in the ids."""
     async with client.pipeline(transaction=False) as pipeline:
-        pipeline.xlen(keys.stream(shard))
+        pipeline.get(keys.waiting(shard))
         pipeline.xrange(keys.stream(shard), count=1)
         pipeline.time()
-        entries, oldest, (seconds, microseconds) = await pipeline.execute()
+        events, oldest, (seconds, microseconds) = await pipeline.execute()
     if not oldest:
         return Backlog(0, 0.0)
     milliseconds = int(oldest[0][0].partition(b"-")[0])
-    return Backlog(entries, max(0.0, seconds + microseconds / 1e6 - milliseconds / 1e3))
+    return Backlog(int(events or 0), max(0.0, seconds + microseconds / 1e6 - milliseconds / 1e3))
 
 
-async def delete(client: Client, shard: int, entry_ids: list[bytes]) -> None:
-    """Forget entries whose events are committed, or set aside."""
-    if entry_ids:
-        await client.xdel(keys.stream(shard), *entry_ids)
+async def forget(client: Client, shard: int, entries: Sequence[StreamEntry]) -> None:
+    """Delete entries whose events are committed, or set aside."""
+    counted = [each for entry in entries for each in (entry.entry_id, len(entry.events) + len(entry.damaged))]
+    await library.call(client, "forget", (keys.stream(shard), keys.waiting(shard)), *counted)
 
 
 async def set_aside(client: Client, shard: int, payload: bytes, reason: str) -> None:

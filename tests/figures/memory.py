@@ -57,7 +57,7 @@ class _Store:
         with self.place.quiet():
             calls = await closed(self.place.ours, new_users("off"), concurrency=1, seconds=_SECONDS)
             trips = float(np.median([await self._trip() for _ in range(_TRIPS)]))
-            await self.place.redis.delete(keys.stream(_SHARD))
+            await self.place.redis.delete(keys.stream(_SHARD), keys.waiting(_SHARD))
         return calls.quantile(0.5), trips
 
     async def _trip(self) -> float:

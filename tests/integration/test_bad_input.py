@@ -179,7 +179,7 @@ async def test_conversion_fields(service: Service, redis: Redis, fields: dict[st
 async def test_a_conversion_before_its_assignment(service: Service, redis: Redis, clock: Clock) -> None:
     await service.running()
     assigned = await service.allocate("cta", "u1")
-    earlier = stamp(clock.now - timedelta(seconds=1))
+    earlier = stamp(clock.now - timedelta(minutes=5, seconds=1))
     refusal = await refused(service.convert(assignment_id=assigned.assignment_id, event_id="e", event_time=earlier))
     assert (refusal.code, refusal.reason) == (
         grpc.StatusCode.FAILED_PRECONDITION,

@@ -355,3 +355,14 @@ async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis
     await end(tasks.pop(0))
     await held(0, 4)
     await end(*tasks)
+
+
+async def test_a_conversion_by_a_clock_that_is_behind(log: Log) -> None:
+    """It was right after the assignment, whatever its own clock says."""
+    await log.connection.execute("UPDATE experiments SET maturity_seconds = 86400")
+    await log.write([log.assigned(1, assigned_at=log.now + 2)])
+    await log.write([log.converted(1)])
+    row = await log.connection.fetchrow("SELECT converted_at - assigned_at AS delay FROM assignments")
+    assert row is not None
+    assert row["delay"].total_seconds() == 0
+    assert await log.counts() == [(0, 1, 1)]

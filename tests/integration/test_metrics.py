@@ -119,7 +119,7 @@ async def test_the_worker_says_what_it_has_drained(service: Service, worker: Non
 async def test_only_who_drains_reports_the_backlog(
     service: Service, dsn: str, redis: Redis, settings: Settings, labeller: Labeller
 ) -> None:
-    entries, lag = Watched("samplit_stream_entries", shard="0"), Watched("samplit_drain_lag_seconds", shard="0")
+    entries, lag = Watched("samplit_stream_events", shard="0"), Watched("samplit_drain_lag_seconds", shard="0")
     await service.running()
     for n in range(3):
         await service.allocate("cta", f"u{n}")

@@ -21,7 +21,9 @@ from server.clock import system_clock
 from server.runtime.bootstrap import prepare_stores
 from server.runtime.process import run_server
 from server.settings import Settings
+from server.tasks import end
 from server.worker.reconcile import Reconciler
+from server.worker.worker import run_worker
 from storage.embedded.engines import StoreUrls
 from storage.postgres import experiments
 from storage.postgres.pool import create_pool
@@ -261,3 +263,49 @@ async def test_a_process_that_cannot_follow_ends(settings: Settings, monkeypatch
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+
+
+async def test_a_stream_that_is_full(service: Service, redis: Redis, dsn: str, settings: Settings, clock: Any) -> None:
+    """It has a million events. New users and conversions are refused, and those who are known are answered."""
+    await service.running()
+    users = [pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{n}") for n in range(50)]
+    await service.allocation.AllocateUsers(pb.AllocateUsersRequest(requests=users), metadata=service.metadata)
+    assert int(await redis.get(keys.waiting(0))) == 50
+    await redis.set(keys.waiting(0), 1_000_000)
+    service.application._returning.clear()
+    assert (await service.allocate("cta", "u7")).assignment_state == pb.ASSIGNMENT_STATE_EXISTING
+    await refuses_what_is_new(service)
+    await redis.set(keys.waiting(0), 50)
+    ready = asyncio.Event()
+    worker = asyncio.create_task(run_worker(settings, clock, ready))
+    await service.learned("cta", 50)
+    await eventually(lambda: drained(redis))
+    assert await redis.get(keys.waiting(0)) is None
+    await end(worker)
+
+
+async def test_a_redis_that_is_out_of_memory(service: Service, worker: None, redis: Redis) -> None:
+    await service.running()
+    known = await service.allocate("cta", "u7")
+    await service.learned("cta", 1)
+    service.application._returning.clear()
+    await redis.config_set("maxmemory", 1)
+    try:
+        assert (await service.allocate("cta", "u7")).variant_id == known.variant_id  # by PostgreSQL
+        await refuses_what_is_new(service)
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
+async def refuses_what_is_new(service: Service) -> None:
+    for call in (
+        service.allocate("cta", "newcomer"),
+        service.convert(user_identifier="u7", experiment_id="cta", event_id="e"),
+    ):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BACKLOG_FULL")
+    batch = pb.AllocateUsersRequest(
+        requests=[pb.AllocateUserRequest(experiment_id="cta", user_identifier=user) for user in ("u7", "newcomer")]
+    )
+    items = (await service.allocation.AllocateUsers(batch, metadata=service.metadata)).items
+    assert [item.status.code for item in items] == [0, 8]
