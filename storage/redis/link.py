@@ -17,7 +17,7 @@ import redis.exceptions
 from redis.asyncio import RedisCluster
 
 from storage.redis import keys, library
-from storage.redis.client import UNREACHABLE, Client
+from storage.redis.client import Client
 
 Done = Callable[[bytes | Exception | None], None]
 _SWEEP_SECONDS = 0.05
@@ -25,6 +25,7 @@ _GLANCE_SECONDS = 0.000_15
 _MOST_SKIPS = 1_024
 _READ_BYTES = 65_536
 _RETRY_SECONDS = 0.05, 1.0  # the first pause between attempts to connect, and the longest
+_UNREACHABLE = redis.exceptions.RedisError, redis.exceptions.RedisClusterException
 _ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")  # the shard is, or will be, on another node
 
 
@@ -96,7 +97,7 @@ class Link:
         """Connect, again and again, until cancelled."""
         pause, longest = _RETRY_SECONDS
         while True:
-            with suppress(OSError, redis.exceptions.RedisError, TimeoutError, *UNREACHABLE):
+            with suppress(OSError, TimeoutError, *_UNREACHABLE):
                 async with asyncio.timeout(self._timeout):
                     await library.load(self._client)
                     protocol = await self._open()
