@@ -95,6 +95,8 @@ def settings(engines: StoreUrls, dsn: str, redis: Redis, tmp_path: Path) -> Sett
 
 async def _make_template(dsn: str) -> None:
     admin = await asyncpg.connect(dsn)
+    await admin.execute("ALTER SYSTEM SET fsync = off")  # nothing of it is to outlive the session
+    await admin.execute("SELECT pg_reload_conf()")
     await admin.execute(f"CREATE DATABASE {_TEMPLATE}")
     await migrate(_database(dsn, _TEMPLATE))
     await admin.close()
