@@ -69,18 +69,21 @@ async def test_a_kill_of_everything_loses_nothing_acknowledged(installation: Ins
     await started(client)
     had: dict[str, str] = {}
     converted: set[str] = set()
+    room = asyncio.Semaphore(100)  # fewer than a server lets wait
 
     async def visit(user: str) -> None:
-        answer = await allocate(client, user)
-        had[user] = answer.variant_id
-        request = pb.RecordConversionRequest(assignment_id=answer.assignment_id, event_id=user)
-        await client.allocation.RecordConversion(request, metadata=client.metadata)
-        converted.add(user)
+        async with room:
+            answer = await allocate(client, user)
+            had[user] = answer.variant_id
+            request = pb.RecordConversionRequest(assignment_id=answer.assignment_id, event_id=user)
+            await client.allocation.RecordConversion(request, metadata=client.metadata)
+            converted.add(user)
 
     for attempt in range(2):
         visits = [asyncio.create_task(visit(f"u{attempt}-{n}")) for n in range(600)]
-        while len(converted) < 200 * (attempt + 1):
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(60):
+            while len(converted) < 200 * (attempt + 1):
+                await asyncio.sleep(0.005)
         if attempt == 0:
             await installation.kill_everything()
         else:
