@@ -25,7 +25,6 @@ _GLANCE_SECONDS = 0.000_15
 _MOST_SKIPS = 1_024
 _READ_BYTES = 65_536
 _RETRY_SECONDS = 0.05, 1.0  # the first pause between attempts to connect, and the longest
-_UNREACHABLE = redis.exceptions.RedisError, redis.exceptions.RedisClusterException
 _ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")  # the shard is, or will be, on another node
 
 
@@ -94,10 +93,13 @@ class Link:
             self._penalty = min(2 * self._penalty, _MOST_SKIPS)
 
     async def run(self) -> None:
-        """Connect, again and again, until cancelled."""
+        """Connect, again and again, until cancelled.
+
+        Whatever fails: redis-py has errors of its own for a cluster that it just then loses.
+        """
         pause, longest = _RETRY_SECONDS
         while True:
-            with suppress(OSError, TimeoutError, *_UNREACHABLE):
+            with suppress(Exception):
                 async with asyncio.timeout(self._timeout):
                     await library.load(self._client)
                     protocol = await self._open()

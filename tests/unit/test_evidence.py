@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from allocator.errors import InvalidFieldError
-from allocator.evidence import Counts, SegmentationEvidence, Winner, segmentation_evidence
+from allocator.evidence import LARGEST_LOG, Counts, SegmentationEvidence, Winner, segmentation_evidence
 
 SHAPES = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(1, 4))
 Table = Sequence[Sequence[Sequence[int]]]
@@ -42,7 +42,8 @@ def _slow_e_value(n: Table, y: Table, values: int, arm: int, other: int) -> floa
     if not leads:
         return 1.0
     null = _slow_log_likelihood(leads, 0)
-    return sum(math.exp(_slow_log_likelihood(leads, tau) - null) for tau in (0.05, 0.1, 0.2, 0.4)) / 4
+    logs = [_slow_log_likelihood(leads, tau) - null for tau in (0.05, 0.1, 0.2, 0.4)]
+    return sum(math.exp(min(log, LARGEST_LOG)) for log in logs) / 4
 
 
 def _slow_beaten(n: Table, y: Table, value: int, arms: int) -> tuple[int, ...]:
