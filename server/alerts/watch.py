@@ -49,8 +49,8 @@ class Watch:
         now = self._clock()
         still_open = await alerts.still_open(connection, kind)
         problems = await CHECKS[kind](Look(connection, self._redis, self._shards, still_open, now))
-        over = {place for place in still_open - problems.found.keys() if place[0] not in problems.undecided}
-        for number, key in sorted(over ^ (problems.found.keys() - still_open), key=str):
+        over = {place for place in still_open.keys() - problems.found.keys() if place[0] not in problems.undecided}
+        for number, key in sorted(over ^ (problems.found.keys() - still_open.keys()), key=str):
             problem = problems.found.get((number, key))
             async with connection.transaction():
                 experiment = None if number is None else await experiment_of(connection, number)

@@ -28,10 +28,10 @@ _BEGIN = """
 _CONTEXTS = "SELECT context::text FROM assignments WHERE experiment_no = $1 ORDER BY user_key LIMIT $2"
 _KEY_BYTES = 16
 _LAST_KEY = 2 ** (8 * _KEY_BYTES) - 1
-_USERS_SINCE = """
-    SELECT sum(trials)::bigint FROM segment_counts JOIN experiment_segmentation_config
+_COUNT = """
+    SELECT coalesce(sum(trials), 0)::bigint FROM segment_counts JOIN experiment_segmentation_config
         USING (experiment_no, segmentation_version) JOIN experiments USING (experiment_no)
-    WHERE experiment_no = $1 AND day >= ($2 AT TIME ZONE time_zone)::date
+    WHERE experiment_no = $1 AND ($2::timestamptz IS NULL OR day >= ($2 AT TIME ZONE time_zone)::date)
 """
 # Without a model, with a newest one that is old, or whose users are half of all by now; not soon after one that failed.
 _DUE = """
@@ -173,15 +173,9 @@ async def due(connection: Connection, least: int, now: datetime) -> list[int]:
     return [row[0] for row in await connection.fetch(_DUE, least, now - _OLD, now - _REST)]
 
 
-async def count_assignments(connection: Connection, experiment_number: int) -> int:
-    """How many users an experiment has."""
-    count: int = await connection.fetchval(
-        """
-        SELECT coalesce(sum(trials), 0)::bigint FROM segment_counts JOIN experiment_segmentation_config
-            USING (experiment_no, segmentation_version) WHERE experiment_no = $1
-        """,
-        experiment_number,
-    )
+async def count_assignments(connection: Connection, experiment_number: int, since: datetime | None = None) -> int:
+    """How many users an experiment has, or has had since the beginning of a day."""
+    count: int = await connection.fetchval(_COUNT, experiment_number, since)
     return count
 
 
@@ -197,7 +191,7 @@ async def recent_contexts(
     connection: Connection, experiment_number: int, since: datetime, most: int
 ) -> list[dict[str, str]]:
     """An even sample of the contexts of users who came since then: all, or about `most` of them."""
-    users = await connection.fetchval(_USERS_SINCE, experiment_number, since)
+    users = await count_assignments(connection, experiment_number, since)
     share = min(1, most / users) if users else 1
     rows = await connection.fetch(
         "SELECT context FROM assignments WHERE experiment_no = $1 AND assigned_at >= $2 AND user_key <= $3",

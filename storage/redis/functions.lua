@@ -1,7 +1,8 @@
 #!lua name=samplit_VERSION
 
 -- What the data plane does in one step on the server. All keys of a call are in one slot: sticky records, dedupe marks,
--- the epoch and the stream of a shard, and how many events that has, share its hash tag, and names are built from the declared prefix KEYS[1].
+-- the epoch and the stream of a shard, and how many events that has, share its hash tag, and names are built from the
+-- declared prefix KEYS[1].
 --
 -- A batch comes as one string of packed items, little-endian, and is answered by one string with a fixed number of bytes
 -- for each item. The caller names the epoch that it knows: under another one the records of the shard were made anew,
@@ -41,8 +42,8 @@ local function visit(experiment, key, day)
   return '\148\161v' .. struct.pack('>BI4BBc16BI2', 206, experiment, 196, 16, key, 205, day)
 end
 
--- KEYS: record prefix, stream, epoch, waiting. ARGV: epoch; most events; items of experiment (4), day (2), user key (16), size of the
--- event (2), and where that is not 0, the first 11 bytes of the record, and the event.
+-- KEYS: record prefix, stream, epoch, waiting. ARGV: epoch; most events; items of experiment (4), day (2), user key (16),
+-- size of the event (2), and where that is not 0, the first 11 bytes of the record, and the event.
 -- Items without an event look up only. Answers for each: EXISTING, NEW, NONE or FULL, and the record that is there.
 -- A user's first visit of a day is noted in the record and told to the stream.
 local function allocate(keys, args)
@@ -80,10 +81,10 @@ local function allocate(keys, args)
   return table.concat(answers)
 end
 
--- KEYS: record prefix, stream, epoch, waiting, dedupe prefix. ARGV: epoch; most events; dedupe seconds; items of experiment (4), Unix
--- seconds of the conversion (4), user key (16), dedupe mark (16), size of the event (2), and the event.
--- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' dated long before the assignment;
--- and the assignment's seconds (4).
+-- KEYS: record prefix, stream, epoch, waiting, dedupe prefix. ARGV: epoch; most events; dedupe seconds; items of
+-- experiment (4), Unix seconds of the conversion (4), user key (16), dedupe mark (16), size of the event (2), and the event.
+-- Answers for each: 'R' recorded, 'D' duplicate, 'N' no assignment, 'F' stream full, or 'B' dated long before the
+-- assignment; and the assignment's seconds (4).
 local function convert(keys, args)
   if redis.call('GET', keys[3]) ~= args[1] then return false end
   local full = is_full(keys[4], tonumber(args[2]))

@@ -89,12 +89,7 @@ async def test_while_redis_is_away(service: Service, worker: None, proxy: Proxy,
     assert (answer.variant_id, answer.reason) == ("control", pb.REASON_DEGRADED)
     assert (answer.assignment_state, answer.assignment_id) == (pb.ASSIGNMENT_STATE_NONE, "")
     assert (await service.allocate("strict", "u0")).assignment_state == pb.ASSIGNMENT_STATE_EXISTING
-    for call in (
-        service.allocate("strict", "newcomer"),
-        service.convert(user_identifier="u0", experiment_id="cta", event_id="e"),
-    ):
-        refusal = await refused(call)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+    await refuses_what_is_new(service, "strict", "u0", (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
     batch = pb.AllocateUsersRequest(
         requests=[pb.AllocateUserRequest(experiment_id=e, user_identifier=u) for e in ("cta", "strict") for u in "xy"]
     )
@@ -274,7 +269,7 @@ async def test_a_stream_that_is_full(service: Service, redis: Redis, dsn: str, s
     await redis.set(keys.waiting(0), 1_000_000)
     service.application._returning.clear()
     assert (await service.allocate("cta", "u7")).assignment_state == pb.ASSIGNMENT_STATE_EXISTING
-    await refuses_what_is_new(service)
+    await is_full(service)
     await redis.set(keys.waiting(0), 50)
     ready = asyncio.Event()
     worker = asyncio.create_task(run_worker(settings, clock, ready))
@@ -292,18 +287,25 @@ async def test_a_redis_that_is_out_of_memory(service: Service, worker: None, red
     await redis.config_set("maxmemory", 1)
     try:
         assert (await service.allocate("cta", "u7")).variant_id == known.variant_id  # by PostgreSQL
-        await refuses_what_is_new(service)
+        await is_full(service)
     finally:
         await redis.config_set("maxmemory", 0)
 
 
-async def refuses_what_is_new(service: Service) -> None:
+async def refuses_what_is_new(
+    service: Service, experiment_id: str, known: str, problem: tuple[grpc.StatusCode, str]
+) -> None:
+    """A user who is new to the experiment, and a conversion of one who is known."""
     for call in (
-        service.allocate("cta", "newcomer"),
-        service.convert(user_identifier="u7", experiment_id="cta", event_id="e"),
+        service.allocate(experiment_id, "newcomer"),
+        service.convert(user_identifier=known, experiment_id="cta", event_id="e"),
     ):
         refusal = await refused(call)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BACKLOG_FULL")
+        assert (refusal.code, refusal.reason) == problem
+
+
+async def is_full(service: Service) -> None:
+    await refuses_what_is_new(service, "cta", "u7", (grpc.StatusCode.RESOURCE_EXHAUSTED, "BACKLOG_FULL"))
     batch = pb.AllocateUsersRequest(
         requests=[pb.AllocateUserRequest(experiment_id="cta", user_identifier=user) for user in ("u7", "newcomer")]
     )
