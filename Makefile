@@ -36,13 +36,13 @@ proto: $(INSTALLED) ## generate the stubs from protos/
 	$(BIN)/python protos/generate.py
 
 figures: $(INSTALLED) ## list the figures that can be regenerated
-	$(BIN)/python -m tests.figures
+	$(BIN)/python -m tests.benchmarks
 
 figure: $(INSTALLED) ## regenerate one: make figure NAME=replay
-	$(BIN)/python -m tests.figures $(NAME)
+	$(BIN)/python -m tests.benchmarks $(NAME)
 
 load: $(INSTALLED) ## send load to a running server: make load ARGS='--rate 500 --seconds 10'; ARGS=--help lists them
-	$(BIN)/python -m tests.load $(ARGS)
+	$(BIN)/python -m tests.benchmarks.load $(ARGS)
 
 # The stubs are built with the package, so a changed proto installs it again.
 $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(shell find protos -name '*.proto' -o -name '*.py')

@@ -5,7 +5,7 @@ import msgspec
 from allocator.experiment import Experiment, Group, Reason
 from allocator.hashing import redraw_seed, user_words
 from allocator.kernels import draw_best_arm
-from allocator.posterior import PosteriorTables
+from allocator.posterior.tables import PosteriorTables
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ from enum import Enum, IntEnum
 from functools import cached_property
 from typing import Any
 
-from allocator.checks import check_groups
+from allocator.posterior.checks import check_groups
 
 DEFAULT_MIN_SAMPLES = 100
 DEFAULT_BASELINE_SHARE = 0.1

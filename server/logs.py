@@ -10,7 +10,7 @@ import structlog
 _SELDOM_SECONDS = 1.0
 
 
-class Seldom:
+class LogThrottle:
     """Thins out what every call may have to say: one event of a kind a second."""
 
     def __init__(self) -> None:

@@ -14,12 +14,12 @@ import pytest
 from redis.asyncio import Redis
 
 from server.settings import Settings
-from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import EmbeddedEngines, StoreUrls
 from storage.encryption import write_secret
+from storage.engines.directory import DataDirectory
+from storage.engines.embedded import EmbeddedEngines, StoreUrls
 from storage.postgres.pool import migrate
 
-pytest_plugins = ["tests.service"]
+pytest_plugins = ["tests.support.service"]
 _TEMPLATE = "samplit_template"
 _IDENTITY = "5a" * 32
 

@@ -1,10 +1,10 @@
 """Automatic segmentation: users who are alike, found in their contexts alone, with numbers and names that last."""
 
-from allocator.clusters.choose import Quality
 from allocator.clusters.encoder import Encoder, fit_encoder
 from allocator.clusters.features import Category, Cycle, Feature, Number, Ordinal
 from allocator.clusters.model import ClusterModel, Drift
-from allocator.clusters.train import MAX_CLUSTERS, MIN_ASSIGNMENTS, NothingToLearnError, Training, train
+from allocator.clusters.training.cluster_count import Quality
+from allocator.clusters.training.train import MAX_CLUSTERS, MIN_ASSIGNMENTS, NothingToLearnError, Training, train
 
 __all__ = [
     "MAX_CLUSTERS",

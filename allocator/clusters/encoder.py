@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator.clusters.features import MISSING, Feature
-from allocator.clusters.learn import MIN_SHARE, Usage, learn_feature, weighted
-from allocator.clusters.weights import feature_weights
+from allocator.clusters.training.feature_kinds import MIN_SHARE, Usage, learn_feature, weighted
+from allocator.clusters.training.weights import feature_weights
 
 Dimensions = Mapping[str, str]
 Array = NDArray[np.float64]

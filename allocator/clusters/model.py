@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator.clusters.encoder import Encoder
-from allocator.clusters.plain import feature_from_plain, feature_to_plain, finite, items, mapping, whole
+from allocator.clusters.plain_data import feature_from_plain, feature_to_plain, finite, items, mapping, whole
 from allocator.kernels import nearest_centroid, nearest_centroids
 
 Array = NDArray[np.float64]

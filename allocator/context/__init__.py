@@ -1,12 +1,12 @@
 """Contexts: what is known of a user at the moment of the decision, as dimensions that all channels share."""
 
 from allocator.context.canonical import UNKNOWN, canonical
+from allocator.context.channels.email import Email
+from allocator.context.channels.funnel import Funnel
+from allocator.context.channels.push import Push
+from allocator.context.channels.web import Web
 from allocator.context.dimensions import DIMENSIONS, MAX_ATTRIBUTES, is_attribute_name
-from allocator.context.email import Email
 from allocator.context.extract import DAYS_OF_WEEK, Context, day_number, extract, load_tables
-from allocator.context.funnel import Funnel
-from allocator.context.push import Push
-from allocator.context.web import Web
 
 __all__ = [
     "DAYS_OF_WEEK",

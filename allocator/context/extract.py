@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from allocator.context.canonical import canonical
+from allocator.context.channels.email import Email, email_dimensions
+from allocator.context.channels.funnel import Funnel, funnel_dimensions
+from allocator.context.channels.push import Push, push_dimensions
+from allocator.context.channels.web import Web, web_dimensions
 from allocator.context.check import MAX_TEXT, Check, countries, time_zones
 from allocator.context.dimensions import MAX_ATTRIBUTES, is_attribute_name
-from allocator.context.email import Email, email_dimensions
-from allocator.context.funnel import Funnel, funnel_dimensions
-from allocator.context.push import Push, push_dimensions
-from allocator.context.web import Web, web_dimensions
 from allocator.errors import InvalidFieldError, Violation
 
 DAYS_OF_WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

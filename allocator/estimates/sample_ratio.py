@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from allocator.chi_square import chi_square_tail
+from allocator.estimates.chi_square import chi_square_tail
 from allocator.estimates.log import Array, LoggedAssignments
 
 _LEAST_EXPECTED = 5.0

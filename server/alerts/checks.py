@@ -8,15 +8,17 @@ from typing import cast
 
 import structlog
 
-from allocator.binomial import under_half_p_value
 from allocator.estimates import sample_ratio_p_value
+from allocator.estimates.binomial import under_half_p_value
 from allocator.experiment import Experiment
 from allocator.segments import display_name
-from storage.postgres import counts, experiments, symptoms
-from storage.postgres.alerts import AlertKind, Place
-from storage.postgres.estimates import summed_log
+from storage.postgres.counts import counts
+from storage.postgres.events.summed_log import summed_log
+from storage.postgres.experiments import experiments
+from storage.postgres.operations import alert_queries
+from storage.postgres.operations.alert_queries import Silence, WeakSegment
+from storage.postgres.operations.alerts import AlertKind, Place
 from storage.postgres.pool import Connection
-from storage.postgres.symptoms import Silence, WeakSegment
 from storage.redis import streams
 from storage.redis.client import Client
 
@@ -61,7 +63,7 @@ async def experiment_of(connection: Connection, number: int) -> Experiment:
 async def _weak_segments(look: Look) -> Problems:
     """Raised where that is no chance, resolved where the rate is not under half any more."""
     problems: dict[Place, str] = {}
-    for weak in await symptoms.weak_segments(look.connection, look.now):
+    for weak in await alert_queries.weak_segments(look.connection, look.now):
         place = weak.experiment_number, weak.segment_key
         counted = weak.trials, weak.successes, weak.all_trials, weak.all_successes
         if place in look.still_open or under_half_p_value(*counted, weak.segments) < _CHANCE:
@@ -80,7 +82,7 @@ def _weakness(weak: WeakSegment, name: str) -> str:
 
 async def _old_models(look: Look) -> Problems:
     problems: dict[Place, str] = {}
-    for old in await symptoms.old_models(look.connection, look.now - _OLD):
+    for old in await alert_queries.old_models(look.connection, look.now - _OLD):
         problems[old.experiment_number, ""] = (
             f"cluster model {old.version} is of {old.trained_at:%Y-%m-%d}, and none has been trained for seven days"
         )
@@ -89,11 +91,11 @@ async def _old_models(look: Look) -> Problems:
 
 async def _sample_ratios(look: Look) -> Problems:
     """The log of a few experiments each time, and of none more than once a day."""
-    due = await symptoms.take_sample_ratio_checks(
+    due = await alert_queries.take_sample_ratio_checks(
         look.connection, checked_before=look.now - _DAY, limit=_LOGS_AT_A_TIME, now=look.now
     )
     problems: dict[Place, str] = {}
-    undecided = await symptoms.running(look.connection) - due
+    undecided = await alert_queries.running(look.connection) - due
     for number in due:
         experiment = await experiment_of(look.connection, number)
         try:
@@ -132,7 +134,7 @@ async def _drain_lag(look: Look) -> Problems:
 async def _bot_surges(look: Look) -> Problems:
     """Raised where bots are more than the visitors too, and resolved by the next day, not by visitors who catch up."""
     problems: dict[Place, str] = {}
-    for bots in await symptoms.bots(look.connection, _LEAST_BOTS, look.now):
+    for bots in await alert_queries.bots(look.connection, _LEAST_BOTS, look.now):
         place = bots.experiment_number, ""
         if bots.requests > _SURGE * bots.usual and (bots.requests > bots.visitors or place in look.still_open):
             problems[place] = (
@@ -145,7 +147,7 @@ async def _bot_surges(look: Look) -> Problems:
 async def _silences(look: Look) -> Problems:
     """Silent for so long that conversions were to be expected, by the time and by the users who came meanwhile."""
     problems: dict[Place, str] = {}
-    for silence in await symptoms.silences(look.connection, _LATELY):
+    for silence in await alert_queries.silences(look.connection, _LATELY):
         place = silence.experiment_number, ""
         raised_at = look.still_open.get(place)
         is_the_same = raised_at is not None and silence.since <= raised_at
@@ -165,12 +167,12 @@ async def _is_too_long(look: Look, silence: Silence) -> bool:
     needed = _EXPECTED_CONVERSIONS * silence.trials / silence.successes - silence.trials_after
     if needed <= 0 or needed > silence.trials_of_last_day:
         return needed <= 0
-    return await symptoms.users_on_day_after(look.connection, silence) >= needed
+    return await alert_queries.users_on_day_after(look.connection, silence) >= needed
 
 
 async def _failed_activations(look: Look) -> Problems:
     """Raised by the checks of eligibility, and over where the experiment does not run."""
-    running = await symptoms.running(look.connection)
+    running = await alert_queries.running(look.connection)
     return Problems({place: "" for place in look.still_open if place[0] in running})
 
 

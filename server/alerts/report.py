@@ -3,10 +3,10 @@
 from datetime import datetime
 
 from allocator.experiment import Experiment
-from server.notify import notices
-from server.notify.notices import NoticeKind
-from storage.postgres import alerts
-from storage.postgres.alerts import AlertKind
+from server.notifications import notices
+from server.notifications.notices import NoticeKind
+from storage.postgres.operations import alerts
+from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.pool import Connection
 
 

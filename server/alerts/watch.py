@@ -7,8 +7,8 @@ from server.alerts.checks import CHECKS, Look, experiment_of
 from server.alerts.report import report
 from server.clock import Clock
 from server.tasks import keep_on
-from storage.postgres import alerts
-from storage.postgres.alerts import AlertKind
+from storage.postgres.operations import alerts
+from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.pool import Connection
 from storage.redis.client import Client
 

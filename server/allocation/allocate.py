@@ -17,11 +17,11 @@ from allocator.experiment import Experiment, ExperimentState, OutagePolicy, Reas
 from allocator.hashing import assignment_id, user_key
 from allocator.segments import OTHER, OTHER_NUMBER
 from server import metrics
-from server.allocation.bots import BotCounter
-from server.allocation.outage import Postgres
+from server.allocation.bot_counter import BotCounter
+from server.allocation.catalog import Catalog, Snapshot
+from server.allocation.postgres_fallback import Postgres
 from server.allocation.records import OUTAGE, Records
-from server.allocation.returning import ReturningUsers
-from server.catalog import Catalog, Snapshot
+from server.allocation.returning_users import ReturningUsers
 from storage.events import AssignmentEvent
 from storage.records import EXISTING, NEW, NONE, Found, Lookup
 from storage.redis.client import OutOfMemoryError

@@ -13,9 +13,9 @@ from allocator.errors import (
 )
 from allocator.experiment import ExperimentState
 from allocator.hashing import parse_assignment_id, user_key
+from server.allocation.catalog import Catalog
+from server.allocation.coalescer import MOST_WAITING
 from server.allocation.records import Records
-from server.catalog import Catalog
-from server.coalescer import MOST_WAITING
 from storage.events import ConversionEvent
 from storage.redis.sticky import ConversionAnswer
 

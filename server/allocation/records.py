@@ -7,14 +7,14 @@ from functools import partial
 from typing import TypeVar
 
 from server import metrics
-from server.allocation.returning import ReturningUsers
-from server.coalescer import Coalescer
+from server.allocation.coalescer import Coalescer
+from server.allocation.returning_users import ReturningUsers
 from storage.events import ConversionEvent
 from storage.records import EXISTING, NEW, Found, Lookup
 from storage.redis import client, sticky
 from storage.redis.client import EmptyError, OutOfMemoryError
+from storage.redis.function_connection import FunctionConnection
 from storage.redis.keys import shard_of
-from storage.redis.link import Link
 from storage.redis.sticky import ConversionAnswer
 
 _Answer = TypeVar("_Answer")
@@ -24,7 +24,7 @@ OUTAGE = (*client.UNREACHABLE, EmptyError, OutOfMemoryError)
 class Records:
     """Reads and writes of one process, by the shard that a user lives in."""
 
-    def __init__(self, links: Sequence[Link], returning: ReturningUsers) -> None:
+    def __init__(self, links: Sequence[FunctionConnection], returning: ReturningUsers) -> None:
         """`links` are the shards'."""
         self._links = links
         self._returning = returning
@@ -32,8 +32,8 @@ class Records:
         self._epochs = [b""] * len(links)
         self._allocating, self._converting = metrics.RedisCalls("allocate"), metrics.RedisCalls("convert")
         self.stale = asyncio.Event()  # records are others than they were, as far as is known
-        self._allocations = [Coalescer(partial(self._allocate, s), link.glance) for s, link in enumerate(links)]
-        self._conversions = [Coalescer(partial(self._convert, s), link.glance) for s, link in enumerate(links)]
+        self._allocations = [Coalescer(partial(self._allocate, s), link.spin_for_reply) for s, link in enumerate(links)]
+        self._conversions = [Coalescer(partial(self._convert, s), link.spin_for_reply) for s, link in enumerate(links)]
 
     def adopt(self, epochs: Sequence[bytes]) -> None:
         """Go on with these epochs, once nothing is remembered any more of records that were made anew."""

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from server.cli import (
+from server.cli.commands import (
     alerts,
     audit,
     clusters,

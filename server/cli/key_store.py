@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import asyncpg
 
-from server.authentication import SCOPES, NewKey, new_key
+from server.api.authentication import SCOPES, NewKey, new_key
 from server.cli.errors import CommandError
-from server.cli.installation import run_explained, with_running_stores
+from server.cli.local import run_explained, with_running_stores
 from server.clock import system_clock
 from server.settings import Settings
-from storage.postgres import api_keys as stored_keys
+from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.pool import connect
 from storage.redis import api_keys
 from storage.redis.client import create_client

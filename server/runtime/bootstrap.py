@@ -2,16 +2,17 @@
 
 import asyncpg
 
-from server.authentication import SCOPES, hash_key, new_key
+from server.api.authentication import SCOPES, hash_key, new_key
 from server.clock import Clock
 from server.settings import Settings
 from storage.encryption import load_secrets, write_secret
-from storage.postgres import api_keys as stored_keys
-from storage.postgres import audit, experiments
+from storage.postgres.experiments import experiments
+from storage.postgres.operations import api_keys as stored_keys
+from storage.postgres.operations import audit
 from storage.postgres.pool import agree_on_installation, connect, migrate
 from storage.redis import api_keys, publications, streams
 from storage.redis.client import Client, create_client
-from storage.redis.library import prepare
+from storage.redis.function_library import prepare
 
 
 async def prepare_stores(settings: Settings, clock: Clock) -> None:

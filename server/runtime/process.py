@@ -26,7 +26,7 @@ async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Eve
 
     Raises what ended a background task: a process that cannot follow what happens must not go on.
     """
-    from server.runtime.application import Application
+    from server.runtime.composition import Application
 
     application = await Application.start(settings, system_clock)
     gc.collect()
@@ -48,7 +48,7 @@ async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Eve
 
 async def run_worker_until(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop`, or until it cannot start."""
-    from server.worker.worker import run_worker
+    from server.runtime.worker import run_worker
 
     ready = asyncio.Event()
     work = asyncio.create_task(run_worker(settings, system_clock, ready))

@@ -14,15 +14,15 @@ from functools import partial
 import structlog
 
 from server.clock import system_clock
-from server.endpoints import Endpoints, write_endpoints
 from server.runtime import ports, scrape
 from server.runtime.bootstrap import prepare_stores
-from server.runtime.keeper import Keeper, insist
+from server.runtime.endpoints import Endpoints, write_endpoints
+from server.runtime.process_keeper import Keeper, insist
 from server.settings import Settings
 from server.tasks import end
-from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import ENGINES, EmbeddedEngines
-from storage.embedded.errors import EngineFailedError
+from storage.engines.directory import DataDirectory
+from storage.engines.embedded import ENGINES, EmbeddedEngines
+from storage.engines.errors import EngineFailedError
 
 log = structlog.get_logger()
 _END_SECONDS = 10.0  # for what a process does besides its calls

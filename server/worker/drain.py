@@ -11,10 +11,10 @@ from server.settings import Settings
 from server.tasks import run_together
 from server.worker.backlog import Backlog
 from server.worker.refill import refill
-from server.worker.share import Share
+from server.worker.shard_balance import ShardBalance
 from storage.events import Event, encode_event
-from storage.postgres import drain
-from storage.postgres.labels import Labeller
+from storage.postgres.events import drain
+from storage.postgres.events.labels import Labeller
 from storage.postgres.pool import connect
 from storage.redis import streams
 from storage.redis.client import Client
@@ -36,7 +36,7 @@ class Drain:
         shard: int,
         settings: Settings,
         *,
-        share: Share,
+        share: ShardBalance,
         labeller: Labeller,
         counted: Callable[[set[int]], None],
     ) -> None:

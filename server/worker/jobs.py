@@ -16,9 +16,9 @@ from pgqueuer import Job, PgQueuer, RetryRequested
 from pgqueuer.models import Schedule
 
 from server.tasks import end
-from server.worker.cluster import ClusterTrainer
-from server.worker.sweep import Sweep
-from storage.postgres import queue
+from server.worker.eligibility_sweep import EligibilitySweep
+from server.worker.training.cluster_trainer import ClusterTrainer
+from storage.postgres import job_queue
 from storage.postgres.pool import SCHEMA
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ _STOP_SECONDS = 5.0
 class Jobs:
     """One worker's part."""
 
-    def __init__(self, dsn: str, trainer: ClusterTrainer, sweep: Sweep) -> None:
+    def __init__(self, dsn: str, trainer: ClusterTrainer, sweep: EligibilitySweep) -> None:
         """`trainer` does the jobs that queue.TRAIN names, `sweep` that of queue.CHECK."""
         self._dsn = dsn
         self._trainer = trainer
@@ -43,7 +43,7 @@ class Jobs:
         """Work until cancelled, through outages of Postgres."""
         while True:
             try:
-                async with await queue.create_pool(self._dsn, SCHEMA) as pool:
+                async with await job_queue.create_pool(self._dsn, SCHEMA) as pool:
                     await self._enqueue_due(pool)
                     await self._work(self._queuer(pool))
             except Exception as error:
@@ -53,11 +53,11 @@ class Jobs:
     def _queuer(self, pool: asyncpg.Pool) -> PgQueuer:
         queuer = PgQueuer.from_asyncpg_pool(pool)
 
-        @queuer.entrypoint(queue.TRAIN)
+        @queuer.entrypoint(job_queue.TRAIN)
         async def train(job: Job) -> None:
             await self._do(self._trainer(uuid.UUID((job.payload or b"").decode())))
 
-        @queuer.entrypoint(queue.CHECK)
+        @queuer.entrypoint(job_queue.CHECK)
         async def check(_job: Job) -> None:
             await self._do(self._sweep())
 
@@ -96,6 +96,6 @@ class Jobs:
 
     async def _enqueue_due(self, pool: asyncpg.Pool) -> None:
         for job_id in await self._trainer.due():
-            await queue.enqueue(pool, queue.TRAIN, str(job_id))
+            await job_queue.enqueue(pool, job_queue.TRAIN, str(job_id))
         if await self._sweep.is_due():
-            await queue.enqueue(pool, queue.CHECK, "all")
+            await job_queue.enqueue(pool, job_queue.CHECK, "all")

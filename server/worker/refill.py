@@ -6,7 +6,7 @@ Whoever drains a shard does this too, between two batches: so what was ever read
 import asyncpg
 import structlog
 
-from storage.postgres import assignments
+from storage.postgres.events import assignments
 from storage.redis import publications, sticky, streams
 from storage.redis.client import Client
 

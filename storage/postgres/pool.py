@@ -13,7 +13,7 @@ from pogo_core.util import migrate as pogo
 from pogo_core.util import sql
 
 from allocator.errors import StoreUnavailableError
-from storage.postgres import keepalive, queue
+from storage.postgres import job_queue, keepalive
 
 SCHEMA = "samplit"
 _CONNECT_SECONDS = 10
@@ -89,7 +89,7 @@ async def migrate(dsn: str) -> None:
             applied = await sql.get_applied_migrations(connection, schema_name=SCHEMA)
             if not {path.stem for path in folder.glob("*.sql")} <= applied:  # to parse them takes a third of a second
                 await pogo.apply(connection, folder, schema_name=SCHEMA, logger=_quiet)
-        await queue.install(connection)
+        await job_queue.install(connection)
     finally:
         await connection.close()
 

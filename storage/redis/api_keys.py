@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from storage.postgres.api_keys import ActiveKey
+from storage.postgres.operations.api_keys import ActiveKey
 from storage.redis import keys
 from storage.redis.client import Client, read_hash
 

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from allocator.experiment import Experiment, ExperimentState
-from allocator.posterior import PosteriorTables
+from allocator.posterior.tables import PosteriorTables
 from storage.encryption import Secrets
-from storage.redis import keys, library
+from storage.redis import function_library, keys
 from storage.redis.client import Client, read_hash
 
 _encode_config = msgspec.json.Encoder().encode
@@ -56,16 +56,18 @@ class IndexEntry:
 async def publish_experiment(client: Client, experiment: Experiment) -> None:
     """Publish a configuration, and tell the servers."""
     key = keys.experiment(experiment.experiment_id)
-    await library.call(client, "publish", [key], "config", experiment.revision, _encode_config(experiment))
+    await function_library.call(client, "publish", [key], "config", experiment.revision, _encode_config(experiment))
     if experiment.state is not ExperimentState.DRAFT:
         entry = f"{experiment.state.value} {experiment.experiment_id}"
-        await library.call(client, "publish", [keys.INDEX], str(experiment.number), experiment.revision, entry.encode())
+        await function_library.call(
+            client, "publish", [keys.INDEX], str(experiment.number), experiment.revision, entry.encode()
+        )
     await client.publish(keys.NOTICES, f"config {experiment.experiment_id}")
 
 
 async def publish_posterior(client: Client, experiment_id: str, version: int, ciphertext: bytes) -> None:
     """Publish an encrypted posterior, and tell the servers."""
-    await library.call(client, "publish", [keys.experiment(experiment_id)], "posterior", version, ciphertext)
+    await function_library.call(client, "publish", [keys.experiment(experiment_id)], "posterior", version, ciphertext)
     await client.publish(keys.NOTICES, f"posterior {experiment_id}")
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeVar
 
 from storage.events import ConversionEvent, encode_event
 from storage.records import Found, Lookup
-from storage.redis import keys, library
+from storage.redis import function_library, keys
 from storage.redis.client import Client, EmptyError
-from storage.redis.link import Call, Link
+from storage.redis.function_connection import Call, FunctionConnection
 
 _HEAD = struct.Struct("<IHBHH")  # of a record: without the day
 _LOOKUP = struct.Struct("<IH16sH")
@@ -33,7 +33,7 @@ _Answer = TypeVar("_Answer")
 Done = Callable[[Sequence[_Answer] | Exception], None]
 
 
-def allocate(link: Link, shard: int, epoch: bytes, lookups: Sequence[Lookup], done: Done[Found]) -> None:
+def allocate(link: FunctionConnection, shard: int, epoch: bytes, lookups: Sequence[Lookup], done: Done[Found]) -> None:
     """Find or store the assignments of users of one shard, atomically with their events: a Found for each.
 
     `epoch` is that of the records which the caller knows.
@@ -56,7 +56,7 @@ def allocate(link: Link, shard: int, epoch: bytes, lookups: Sequence[Lookup], do
 
 
 def convert(
-    link: Link, shard: int, epoch: bytes, events: Sequence[ConversionEvent], done: Done[ConversionAnswer]
+    link: FunctionConnection, shard: int, epoch: bytes, events: Sequence[ConversionEvent], done: Done[ConversionAnswer]
 ) -> None:
     """Accept conversions of one shard's users, each once, atomically with their events: a ConversionAnswer for each.
 
@@ -75,17 +75,17 @@ def convert(
 async def restore(client: Client, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
     """Write packed records, by experiment number and user key, whatever is there."""
     items = b"".join(_RESTORED.pack(experiment, key) + record for experiment, key, record in rows)
-    await library.call(client, "restore", [keys.record_prefix(shard)], items)
+    await function_library.call(client, "restore", [keys.record_prefix(shard)], items)
 
 
 @cache
 def _allocate(shard: int) -> Call:
-    return Call.of(library.function("allocate"), *_keys(shard))
+    return Call.of(function_library.function("allocate"), *_keys(shard))
 
 
 @cache
 def _convert(shard: int) -> Call:
-    return Call.of(library.function("convert"), *_keys(shard), keys.dedupe_prefix(shard))
+    return Call.of(function_library.function("convert"), *_keys(shard), keys.dedupe_prefix(shard))
 
 
 def _keys(shard: int) -> tuple[str, ...]:

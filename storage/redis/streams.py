@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from storage.events import Event, decode_event
-from storage.redis import keys, library
+from storage.redis import function_library, keys
 from storage.redis.client import Client
 
 _EPOCH_BYTES = 8
@@ -92,7 +92,7 @@ async def backlog(client: Client, shard: int) -> Backlog:
 async def forget(client: Client, shard: int, entries: Sequence[StreamEntry]) -> None:
     """Delete entries whose events are committed, or set aside."""
     counted = [each for entry in entries for each in (entry.entry_id, len(entry.events) + len(entry.damaged))]
-    await library.call(client, "forget", (keys.stream(shard), keys.waiting(shard)), *counted)
+    await function_library.call(client, "forget", (keys.stream(shard), keys.waiting(shard)), *counted)
 
 
 async def set_aside(client: Client, shard: int, payload: bytes, reason: str) -> None:

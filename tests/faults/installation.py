@@ -21,7 +21,7 @@ from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
-from server.endpoints import Endpoints, read_endpoints
+from server.runtime.endpoints import Endpoints, read_endpoints
 
 SAMPLIT = [sys.executable, "-m", "server.cli"]
 

@@ -3,10 +3,10 @@
 import asyncio
 
 from storage.postgres.pool import connect
-from tests.days import two_variants
 from tests.faults.installation import SAMPLIT, environment
-from tests.integration.test_adaptation import count_checks
-from tests.service import Service
+from tests.integration.segmentation.test_recommendations import count_checks
+from tests.support.days import two_variants
+from tests.support.service import Service
 
 _EXPERIMENTS = 60
 _TAKE_OVER_SECONDS = 60

@@ -9,8 +9,8 @@ from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2
 
 from tests.faults.installation import Client, Installation, cli
-from tests.integration.test_clusters import RUNNING, SUCCEEDED, crowd
-from tests.service import experiment
+from tests.integration.segmentation.test_clusters import RUNNING, SUCCEEDED, crowd
+from tests.support.service import experiment
 
 AUTO = experiment_pb2.SegmentationConfig(mode=experiment_pb2.SEGMENTATION_MODE_AUTO)
 

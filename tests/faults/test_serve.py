@@ -19,7 +19,7 @@ from samplit.admin.v1 import experiment_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
-from storage.embedded.engines import StoreUrls
+from storage.engines.embedded import StoreUrls
 from tests.faults.installation import (
     SAMPLIT,
     Client,
@@ -30,7 +30,7 @@ from tests.faults.installation import (
     scrape,
     still_running,
 )
-from tests.service import experiment
+from tests.support.service import experiment
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""Training: from contexts to clusters with numbers and names. Outcomes and variants are not looked at."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allocator.clusters.encoder import fit_encoder
+from allocator.clusters.model import ClusterModel, distances
+from allocator.clusters.names import name_clusters
+from allocator.clusters.training.centroids import fit_centroids
+from allocator.clusters.training.cluster_count import Quality, choose_clusters
+from allocator.clusters.training.matching import match_clusters
+from allocator.kernels import nearest_centroids
+
+Array = NDArray[np.float64]
+Contexts = Sequence[Mapping[str, str]]
+MIN_ASSIGNMENTS = 1_000
+MAX_CLUSTERS = 8
+_STARTS = 10
+_RADIUS = 0.99  # quantile
+
+
+class NothingToLearnError(ValueError):
+    """There are too few contexts to train with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training came to.
+
+    Attributes:
+        sizes: users of each cluster, in the model's order: the largest first.
+        names: for people, by cluster number; of this training alone, so a matched cluster may keep the name it had.
+        matched: by cluster number, whether the previous model had the cluster.
+    """
+
+    model: ClusterModel
+    quality: Quality
+    sizes: tuple[int, ...]
+    names: Mapping[int, str]
+    matched: Mapping[int, bool]
+
+
+def _silent(stage: str, done: float) -> None:
+    pass
+
+
+def train(
+    contexts: Contexts,
+    *,
+    max_clusters: int = MAX_CLUSTERS,
+    seed: int = 0,
+    previous: ClusterModel | None = None,
+    next_number: int = 1,
+    progress: Callable[[str, float], None] = _silent,
+) -> Training:
+    """Clusters of these contexts; the same for the same contexts in the same order.
+
+    Args:
+        contexts: dimensions, one mapping a user.
+        max_clusters: at least 1.
+        seed: of rows drawn and of the starting points of k-means.
+        previous: the model in use, whose numbers live on in the clusters that are still there.
+        next_number: of the first new cluster; above all that were ever given.
+        progress: told a stage, and what share of the training is done.
+
+    Raises NothingToLearnError if there are fewer contexts than MIN_ASSIGNMENTS.
+    """
+    if len(contexts) < MIN_ASSIGNMENTS:
+        raise NothingToLearnError(
+            f"clusters need at least {MIN_ASSIGNMENTS:,} assignments, there are {len(contexts):,}"
+        )
+    progress("encoding", 0.0)
+    encoder = fit_encoder(contexts)
+    points = encoder.matrix(contexts)
+    clusters, quality = choose_clusters(
+        encoder,
+        contexts,
+        points,
+        max_clusters=max_clusters,
+        seed=seed,
+        progress=lambda done: progress("choosing", 0.1 + 0.6 * done),
+    )
+    progress("clustering", 0.7)
+    centroids = _by_size(points, fit_centroids(points, clusters, seed, _STARTS)[0])
+    rows = nearest_centroids(centroids, points)
+    sizes = np.bincount(rows, minlength=len(centroids))
+    progress("naming", 0.9)
+    olds: list[int | None] = [None] * len(centroids)
+    if previous is not None:
+        olds = match_clusters(contexts, points, centroids, rows, previous)
+    numbers = _numbers(olds, previous, next_number)
+    model = ClusterModel(
+        encoder,
+        centroids,
+        numbers,
+        shares=tuple((sizes / len(points)).tolist()),
+        radius=float(np.quantile(distances(centroids, points, rows), _RADIUS)),
+    )
+    names = dict(zip(numbers, name_clusters(encoder, contexts, rows, len(numbers)), strict=True))
+    progress("done", 1.0)
+    matched = {number: old is not None for number, old in zip(numbers, olds, strict=True)}
+    return Training(model, quality, tuple(sizes.tolist()), names, matched)
+
+
+def _by_size(points: Array, centroids: Array) -> Array:
+    """The centroids that are nearest to somebody, those nearest to most first."""
+    sizes = np.bincount(nearest_centroids(centroids, points), minlength=len(centroids))
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    return np.ascontiguousarray(centroids[order])
+
+
+def _numbers(olds: Sequence[int | None], previous: ClusterModel | None, next_number: int) -> tuple[int, ...]:
+    """The numbers of clusters, old ones their own."""
+    given = previous.numbers if previous else ()
+    fresh = count(max(next_number, *(number + 1 for number in given), 1))
+    return tuple(next(fresh) if old is None else given[old] for old in olds)

@@ -1,0 +1,1 @@
+"""Posteriors: from counts to the Beta tables that decide. Knows no experiment's history but its counts."""

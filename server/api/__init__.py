@@ -1,0 +1,1 @@
+"""The gRPC services: authentication, statuses, and conversion between messages and use cases. Decides nothing."""

@@ -1,0 +1,1 @@
+"""AuditService, and what the audit keeps of a change."""

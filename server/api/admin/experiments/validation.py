@@ -1,0 +1,214 @@
+"""From the messages of samplit.admin.v1 to the domain: every field is checked."""
+
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from google.protobuf.json_format import Error, MessageToDict
+from samplit.admin.v1 import experiment_pb2 as pb
+
+from allocator.errors import InvalidFieldError
+from allocator.experiment import (
+    DEFAULT_AUTO_ACTIVATION_THRESHOLD,
+    DEFAULT_BASELINE_SHARE,
+    DEFAULT_MAX_CLUSTERS,
+    DEFAULT_MAX_SEGMENTS,
+    DEFAULT_MIN_SAMPLES,
+    ExperimentDraft,
+    OutagePolicy,
+    SegmentationConfig,
+    SegmentationMode,
+    Variant,
+)
+from allocator.segments import check_dimensions
+from server.api.fields import LEAST_MATURITY, MOST_MATURITY, Fields
+
+_MOST_VARIANTS = 100
+_MOST_CONTENT = 16 * 1024
+_MOST_MIN_SAMPLES = 1_000_000
+_MOST_CLUSTERS = 20
+_MOST_SEGMENTS = 1_000
+_MOST_SHARE = 0.5
+_MOST_THRESHOLD = 1_000_000_000
+
+
+def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
+    """The checked draft, ids filled in. Raises InvalidFieldError naming every field at fault."""
+    fields = Fields()
+    segmentation = segmentation_config(message.segmentation, fields)
+    fields.text("experiment.name", message.name, least=1, most=128)
+    fields.text("experiment.description", message.description, most=2048)
+    fields.text("experiment.owner", message.owner, most=128)
+    experiment_id = message.experiment_id or _slug(message.name) or f"experiment-{secrets.token_hex(4)}"
+    fields.slug("experiment.experiment_id", experiment_id)
+    variants = new_variants(message.variants, fields)
+    control = message.control_variant_id or default_control(variants)
+    check_control(control, variants, fields)
+    draft = ExperimentDraft(
+        experiment_id=experiment_id,
+        name=message.name,
+        description=message.description,
+        owner=message.owner,
+        variants=variants,
+        control_variant_id=control,
+        primary_metric=fields.metric("experiment.primary_metric", message.primary_metric),
+        segmentation=segmentation,
+        holdout_share=share(message, "holdout_share", 0.0, fields),
+        baseline_share=share(message, "baseline_share", DEFAULT_BASELINE_SHARE, fields),
+        time_zone=time_zone(message.time_zone, fields),
+        maturity_seconds=maturity_seconds(message, fields),
+        auto_maturity=message.auto_maturity,
+        on_outage=outage_policy(message, fields),
+    )
+    check_maturity(draft.maturity_seconds, draft.auto_maturity, fields)
+    fields.check()
+    return draft
+
+
+def segmentation_config(
+    message: pb.SegmentationConfig, fields: Fields, path: str = "experiment.segmentation"
+) -> SegmentationConfig:
+    """The checked segmentation."""
+    mode = SegmentationMode.DISABLED
+    if message.mode == pb.SEGMENTATION_MODE_MANUAL:
+        mode = SegmentationMode.MANUAL
+        try:
+            check_dimensions(message.segment_by, f"{path}.segment_by")
+        except InvalidFieldError as error:
+            fields.violations.extend(error.violations)
+    elif message.mode not in pb.SegmentationMode.values():
+        fields.wrong(f"{path}.mode", "must be DISABLED, MANUAL or AUTO")
+    elif message.segment_by:
+        fields.wrong(f"{path}.segment_by", "goes with mode MANUAL")
+    elif message.mode == pb.SEGMENTATION_MODE_AUTO:
+        mode = SegmentationMode.AUTO
+    least = message.min_samples_per_segment if message.HasField("min_samples_per_segment") else DEFAULT_MIN_SAMPLES
+    if least > _MOST_MIN_SAMPLES:
+        fields.wrong(f"{path}.min_samples_per_segment", f"must be at most {_MOST_MIN_SAMPLES}")
+    most = message.max_segments if message.HasField("max_segments") else DEFAULT_MAX_SEGMENTS
+    if not 1 <= most <= _MOST_SEGMENTS:
+        fields.wrong(f"{path}.max_segments", f"must be 1 to {_MOST_SEGMENTS}")
+    clusters = message.max_clusters if message.HasField("max_clusters") else DEFAULT_MAX_CLUSTERS
+    if not 2 <= clusters <= _MOST_CLUSTERS:
+        fields.wrong(f"{path}.max_clusters", f"must be 2 to {_MOST_CLUSTERS}")
+    threshold = DEFAULT_AUTO_ACTIVATION_THRESHOLD
+    if message.HasField("auto_activation_threshold"):
+        threshold = message.auto_activation_threshold
+    if not 1 <= threshold <= _MOST_THRESHOLD:
+        fields.wrong(f"{path}.auto_activation_threshold", f"must be 1 to {_MOST_THRESHOLD:,} visitors a day")
+    return SegmentationConfig(
+        mode,
+        tuple(message.segment_by),
+        least,
+        most,
+        clusters,
+        auto_activation=message.auto_activation,
+        auto_activation_threshold=threshold,
+        auto_clustering_enabled=message.auto_clustering_enabled,
+    )
+
+
+def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Variant, ...]:
+    """Variants numbered by their order, ids filled in."""
+    variants: list[Variant] = []
+    for number, message in enumerate(messages):
+        path = f"experiment.variants[{number}]"
+        if message.retired:
+            fields.wrong(f"{path}.retired", "a variant can be retired only once the experiment has started")
+        variants.append(variant(number, message, path, fields))
+    check_variants(variants, fields)
+    return tuple(variants)
+
+
+def variant(number: int, message: pb.Variant, path: str, fields: Fields) -> Variant:
+    """One checked variant."""
+    fields.text(f"{path}.name", message.name, least=1, most=128)
+    variant_id = message.variant_id or _slug(message.name)
+    fields.slug(f"{path}.variant_id", variant_id)
+    return Variant(number, variant_id, message.name, _content(message, f"{path}.content", fields), message.retired)
+
+
+def check_variants(variants: list[Variant], fields: Fields) -> None:
+    """At least two, not too many, no id twice."""
+    if not 2 <= len(variants) <= _MOST_VARIANTS:
+        fields.wrong("experiment.variants", f"must be 2 to {_MOST_VARIANTS}, are {len(variants)}")
+    seen: set[str] = set()
+    for index, each in enumerate(variants):
+        if each.variant_id in seen:
+            fields.wrong(f"experiment.variants[{index}].variant_id", f"{each.variant_id!r} is there twice")
+        seen.add(each.variant_id)
+
+
+def check_control(control: str, variants: Iterable[Variant], fields: Fields) -> None:
+    """The control must be a variant that is drawn."""
+    active = [each.variant_id for each in variants if not each.retired]
+    if control not in active:
+        fields.wrong("experiment.control_variant_id", f"must be one of {', '.join(active)}; is {control!r}")
+
+
+def default_control(variants: tuple[Variant, ...]) -> str:
+    """ "control" if there is such a variant, else the first."""
+    ids = [each.variant_id for each in variants]
+    return "control" if "control" in ids else next(iter(ids), "")
+
+
+def share(message: pb.Experiment, name: str, default: float, fields: Fields) -> float:
+    """A share of users, 0 to 0.5."""
+    value = float(getattr(message, name)) if message.HasField(name) else default  # type: ignore[arg-type]
+    if not 0 <= value <= _MOST_SHARE:
+        fields.wrong(f"experiment.{name}", f"must be 0 to {_MOST_SHARE}, is {value}")
+    return value
+
+
+def time_zone(name: str, fields: Fields) -> str:
+    """An IANA name; empty is UTC."""
+    try:
+        return ZoneInfo(name or "UTC").key
+    except (OSError, KeyError, ValueError):  # no such file, no such name, not a name
+        fields.wrong("experiment.time_zone", f'must be an IANA time zone such as "Europe/Berlin", is {name[:70]!r}')
+        return "UTC"
+
+
+def outage_policy(message: pb.Experiment, fields: Fields) -> OutagePolicy:
+    """What is known of the enum; unset is CONTROL."""
+    if message.on_outage not in pb.OutagePolicy.values():
+        fields.wrong("experiment.on_outage", "must be CONTROL or UNAVAILABLE")
+    if message.on_outage == pb.OUTAGE_POLICY_UNAVAILABLE:
+        return OutagePolicy.UNAVAILABLE
+    return OutagePolicy.CONTROL
+
+
+def maturity_seconds(message: pb.Experiment, fields: Fields) -> int:
+    """How long conversions may take; unset is 0."""
+    seconds, nanos = message.maturity.seconds, message.maturity.nanos
+    if nanos or (seconds and not LEAST_MATURITY <= seconds <= MOST_MATURITY):
+        fields.wrong("experiment.maturity", "must be 0, or 1 minute to 30 days in whole seconds")
+        return 0
+    return seconds
+
+
+def check_maturity(seconds: int, auto: bool, fields: Fields) -> None:
+    """Whoever sets the maturity does not have it found."""
+    if seconds and auto:
+        fields.wrong("experiment.maturity", "must be 0 with auto_maturity")
+
+
+def _content(message: pb.Variant, path: str, fields: Fields) -> dict[str, Any]:
+    try:
+        content = MessageToDict(message.content)
+        size = len(json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
+    except (Error, ValueError, RecursionError):
+        fields.wrong(path, "must be JSON: no NaN or infinite numbers")
+        return {}
+    if size > _MOST_CONTENT:
+        fields.wrong(path, f"must have at most {_MOST_CONTENT} bytes as JSON, has {size}")
+    if "\\u0000" in json.dumps(content):
+        fields.wrong(path, "must not contain NUL")
+    return content
+
+
+def _slug(name: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:63].rstrip("-")

@@ -1,0 +1,101 @@
+"""Accepting and dismissing recommendations."""
+
+import uuid
+
+from samplit.admin.v1 import recommendation_service_pb2 as pb
+
+from allocator.errors import InvalidFieldError, RecommendationNotFoundError, RecommendationStaleError
+from allocator.experiment import Experiment
+from server.api.admin.clustering.training_queue import Trainings
+from server.api.admin.recommendations.messages import recommendation_message
+from server.api.admin.writes import Changed, Writes, locked_experiment
+from server.api.authentication import caller
+from server.api.fields import Fields
+from server.clock import Clock
+from server.recommendations.apply import apply
+from storage.postgres.operations import audit
+from storage.postgres.pool import Connection
+from storage.postgres.segmentation import recommendations
+from storage.postgres.segmentation.recommendations import Recommendation, RecommendationState
+
+_MOST_REASON = 512
+
+
+class RecommendationCommands:
+    """The decisions of people."""
+
+    def __init__(self, writes: Writes, trainings: Trainings, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._writes = writes
+        self._trainings = trainings
+        self._clock = clock
+
+    async def accept(self, request: pb.AcceptRecommendationRequest) -> pb.AcceptRecommendationResponse:
+        """Do it. Raises RecommendationNotFoundError, RecommendationStaleError, StaleEtagError."""
+
+        async def change(connection: Connection) -> tuple[Changed, pb.AcceptRecommendationResponse]:
+            found, experiment = await _locked(connection, request.recommendation_id, request.etag)
+            if found.state is not RecommendationState.ACCEPTED:
+                now = self._clock()
+                if not await recommendations.holds(connection, found, experiment, now):
+                    raise _stale(found)
+                experiment = await apply(connection, experiment, found, caller.get(), now)
+            message = await _message(connection, found, experiment)
+            return Changed(experiment), pb.AcceptRecommendationResponse(recommendation=message)
+
+        answer = await self._writes(request, change, pb.AcceptRecommendationResponse)
+        await self._trainings.tell(answer.recommendation.experiment_id)
+        return answer
+
+    async def dismiss(self, request: pb.DismissRecommendationRequest) -> pb.DismissRecommendationResponse:
+        """Set it aside. Raises RecommendationNotFoundError, RecommendationStaleError."""
+        fields = Fields()
+        reason = fields.text("reason", request.reason, most=_MOST_REASON)
+        fields.check()
+
+        async def change(connection: Connection) -> tuple[Changed, pb.DismissRecommendationResponse]:
+            found, experiment = await _locked(connection, request.recommendation_id, "")
+            if found.state is not RecommendationState.DISMISSED:
+                if found.state is not RecommendationState.OPEN:
+                    raise _stale(found)
+                now, actor = self._clock(), caller.get()
+                await recommendations.dismiss(connection, found.recommendation_id, actor, reason, now)
+                what = {"recommendation_id": str(found.recommendation_id), "summary": found.proposal.summary}
+                after = what | {"reason": reason}
+                await audit.record(connection, experiment.number, actor, "recommendation.dismiss", {}, after, now)
+            message = await _message(connection, found, experiment)
+            return Changed(experiment), pb.DismissRecommendationResponse(recommendation=message)
+
+        return await self._writes(request, change, pb.DismissRecommendationResponse)
+
+
+def _parse(recommendation_id: str) -> uuid.UUID:
+    """Raises InvalidFieldError."""
+    try:
+        return uuid.UUID(recommendation_id)
+    except ValueError:
+        raise InvalidFieldError.of("recommendation_id", f"must be a UUID, is {recommendation_id[:70]!r}") from None
+
+
+async def _locked(connection: Connection, recommendation_id: str, etag: str) -> tuple[Recommendation, Experiment]:
+    """A recommendation and its experiment, held. Raises RecommendationNotFoundError, StaleEtagError."""
+    identity = _parse(recommendation_id)
+    found = await recommendations.get(connection, identity)
+    if found is None:
+        raise RecommendationNotFoundError(f"there is no recommendation {recommendation_id!r}")
+    experiment = await locked_experiment(connection, found.experiment_id, etag)
+    return await recommendations.get(connection, identity) or found, experiment
+
+
+async def _message(connection: Connection, found: Recommendation, experiment: Experiment) -> pb.Recommendation:
+    current = await recommendations.get(connection, found.recommendation_id) or found
+    return recommendation_message(current, experiment)
+
+
+def _stale(found: Recommendation) -> RecommendationStaleError:
+    why = f"it is {found.state.value}"
+    if found.state is RecommendationState.OPEN:
+        why = "it has expired, or the experiment has changed since"
+    return RecommendationStaleError(
+        f"the recommendation cannot be decided any more: {why}", experiment_id=found.experiment_id
+    )

@@ -1,0 +1,226 @@
+"""Batches of up to 1,000 items: in chunks, and in turns, short ones where there are single calls, which run between."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import structlog
+from google.rpc import status_pb2
+from samplit.allocation.v1 import allocation_service_pb2 as pb
+
+from allocator.errors import InvalidFieldError, SamplitError
+from server.allocation.allocate import Allocate, Allocation, AllocationRequest, NotLoadedError, Pending
+from server.allocation.convert import Convert
+from server.allocation.records import OUTAGE
+from server.api.allocation.messages import allocation_item, allocation_request, conversion_request, conversion_results
+from server.api.status import OK, as_samplit_error, to_status
+from storage.records import Found
+
+log = structlog.get_logger()
+_MOST_ITEMS = 1_000
+_CONVERSIONS = 32  # that go to Redis together
+_WAIT_SECONDS = 0.001
+_RECENT_SECONDS = 0.1
+_Prepared: TypeAlias = Allocation | Pending | status_pb2.Status
+_Chunk: TypeAlias = "tuple[list[_Prepared], asyncio.Task[list[Found | Exception]]]"
+
+
+class _Pace(NamedTuple):
+    """How many items go to Redis together, and how many seconds of the event loop a batch takes at a time."""
+
+    chunk: int
+    turn: float
+
+
+_BRISK, _GENTLE = _Pace(128, 0.001), _Pace(16, 0.000_2)
+
+
+class InFlightCalls:
+    """The single calls under way, each within a `with`: they go before batches."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.under_way = 0
+        self._latest = -math.inf
+
+    def __enter__(self) -> None:
+        """One begins."""
+        self.under_way += 1
+        self._latest = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        """One ends."""
+        self.under_way -= 1
+
+    @property
+    def pace(self) -> _Pace:
+        """Of batches: gentle if there are single calls, or were a moment ago."""
+        return _GENTLE if time.perf_counter() - self._latest < _RECENT_SECONDS else _BRISK
+
+
+class Batches:
+    """The use cases, many at once."""
+
+    def __init__(self, allocate: Allocate, convert: Convert, singles: InFlightCalls) -> None:
+        """`singles` go first."""
+        self._in_flight = singles
+        self._lock = asyncio.Lock()  # one batch has a turn at a time
+        self._allocate = allocate
+        self._convert = convert
+
+    async def allocate(self, messages: Sequence[pb.AllocateUserRequest], now: datetime) -> bytes:
+        """A serialised AllocateUsersResponse. Raises InvalidFieldError if there are too many.
+
+        While Redis works on a chunk, the next one is prepared.
+        """
+        _check_size(messages)
+        turn, answers = _Turn(self._in_flight), _Answers()
+        before: _Chunk | None = None
+        done = 0
+        while done < len(messages):
+            begin, done = done, done + self._in_flight.pace.chunk
+            prepared = await self._prepare(messages[begin:done], now, turn)
+            chunk = prepared, self._record(prepared)
+            if before is not None:
+                await self._finish(before, turn, answers)
+            before = chunk
+        if before is not None:
+            await self._finish(before, turn, answers)
+        return answers.response()
+
+    async def convert(
+        self, messages: Sequence[pb.RecordConversionRequest], now: datetime
+    ) -> pb.RecordConversionsResponse:
+        """The outcome of every item, in order. Raises InvalidFieldError if there are too many."""
+        _check_size(messages)
+        items: list[pb.RecordConversionsResponse.Item] = []
+        size = min(_CONVERSIONS, self._convert.most_at_once)
+        for start in range(0, len(messages), size):
+            chunk = messages[start : start + size]
+            items += await asyncio.gather(*(self._conversion(message, now) for message in chunk))
+        return pb.RecordConversionsResponse(items=items)
+
+    async def _prepare(
+        self, messages: Sequence[pb.AllocateUserRequest], now: datetime, turn: "_Turn"
+    ) -> list[_Prepared]:
+        prepare = self._allocate.prepare_now
+        prepared: list[_Prepared] = []
+        late: list[tuple[int, AllocationRequest]] = []
+        async with self._lock:
+            for message in messages:
+                try:
+                    request = allocation_request(message, now)
+                    prepared.append(prepare(request))
+                except NotLoadedError:
+                    late.append((len(prepared), request))
+                    prepared.append(OK)
+                except Exception as error:
+                    prepared.append(_status(error))
+                if turn.is_over:
+                    await turn.next()
+        await _fill(prepared, [(index, self._allocate.prepare(request)) for index, request in late])
+        return prepared
+
+    def _record(self, prepared: list[_Prepared]) -> "asyncio.Task[list[Found | Exception]]":
+        lookups = [each.lookup for each in prepared if isinstance(each, Pending)]
+        return asyncio.create_task(self._allocate.records.allocate_all(lookups))
+
+    async def _finish(self, chunk: "_Chunk", turn: "_Turn", answers: "_Answers") -> None:
+        prepared, recording = chunk
+        found = iter(await recording)
+        finish = self._allocate.finish_now
+        late: list[tuple[int, Awaitable[Allocation | None]]] = []
+        async with self._lock:
+            for index, each in enumerate(prepared):
+                if isinstance(each, Pending):
+                    record = next(found)
+                    try:
+                        if isinstance(record, Exception):
+                            raise record
+                        prepared[index] = finish(each, record)
+                    except NotLoadedError as missing:
+                        late.append((index, missing.load()))
+                    except OUTAGE as outage:
+                        late.append((index, self._allocate.during_outage(each, outage)))
+                    except Exception as error:
+                        prepared[index] = _status(error)
+                if turn.is_over:
+                    await turn.next()
+        await _fill(prepared, late)
+        answers.add(prepared)
+
+    async def _conversion(
+        self, message: pb.RecordConversionRequest, now: datetime
+    ) -> pb.RecordConversionsResponse.Item:
+        try:
+            results = await self._convert(conversion_request(message, now))
+        except Exception as error:
+            return pb.RecordConversionsResponse.Item(status=_status(error))
+        return pb.RecordConversionsResponse.Item(status=OK, results=conversion_results(results))
+
+
+def _check_size(messages: Sequence[object]) -> None:
+    if len(messages) > _MOST_ITEMS:
+        raise InvalidFieldError.of("requests", f"must have at most {_MOST_ITEMS} items, has {len(messages)}")
+
+
+class _Turn:
+    """What a batch may take of the event loop at a time."""
+
+    def __init__(self, singles: InFlightCalls) -> None:
+        self._in_flight = singles
+        self._ends = time.perf_counter() + singles.pace.turn
+
+    @property
+    def is_over(self) -> bool:
+        return time.perf_counter() > self._ends
+
+    async def next(self) -> None:
+        """Let single calls run: to their end, unless there are always some."""
+        latest = time.perf_counter() + _WAIT_SECONDS
+        await asyncio.sleep(0)
+        while self._in_flight.under_way and time.perf_counter() < latest:  # noqa: ASYNC110 (an event for each call costs)
+            await asyncio.sleep(0)
+        self._ends = time.perf_counter() + self._in_flight.pace.turn
+
+
+class _Answers:
+    """The response, as it grows."""
+
+    def __init__(self) -> None:
+        self._items: list[bytes] = []
+        self._variants: dict[tuple[str, str], pb.Variant] = {}
+
+    def add(self, outcomes: Sequence[_Prepared]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Allocation):
+                self._items.append(allocation_item(outcome))
+                name = outcome.snapshot.experiment.experiment_id, outcome.variant.variant_id
+                if name not in self._variants:
+                    self._variants[name] = outcome.snapshot.answers[outcome.variant.number].message
+            else:
+                item = pb.AllocateUsersResponse.Item(status=cast("status_pb2.Status", outcome))
+                self._items.append(pb.AllocateUsersResponse(items=[item]).SerializeToString())
+
+    def response(self) -> bytes:
+        """Serialised."""
+        variants = {"/".join(name): message for name, message in self._variants.items()}
+        return b"".join((*self._items, pb.AllocateUsersResponse(variants=variants).SerializeToString()))
+
+
+async def _fill(outcomes: list[_Prepared], late: Sequence[tuple[int, Awaitable[Any]]]) -> None:
+    """Wait for what could not be had at once, all together."""
+    results = await asyncio.gather(*(each for _, each in late), return_exceptions=True)
+    for (index, _), result in zip(late, results, strict=True):
+        outcomes[index] = _status(result) if isinstance(result, Exception) else result
+
+
+def _status(error: Exception) -> status_pb2.Status:
+    known = as_samplit_error(error)
+    if known is None:
+        log.error("item failed", exc_info=error)
+        known = SamplitError("the server failed; its log says why")
+    return to_status(known)

@@ -1,0 +1,1 @@
+"""The commands of `samplit`, one module a group."""

@@ -1,0 +1,1 @@
+"""What commands print: tables and texts. Texts of users are never taken as markup."""

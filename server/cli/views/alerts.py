@@ -1,0 +1,31 @@
+"""Alerts as a table. Texts of users are never taken as markup."""
+
+from collections.abc import Sequence
+from datetime import UTC
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from samplit.admin.v1.alert_service_pb2 import Alert, AlertKind
+
+from server.cli.views.experiments import format_time
+
+
+def alerts_table(alerts: Sequence[Alert]) -> Table:
+    """A row each: what is wrong, then its kind and id, then what has become of it."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("Raised, UTC", no_wrap=True)
+    table.add_column("Alert", overflow="fold")
+    for alert in alerts:
+        table.add_row(f"{alert.raised_at.ToDatetime(UTC):%Y-%m-%d %H:%M}", Text("\n".join(_lines(alert))))
+    return table
+
+
+def _lines(alert: Alert) -> list[str]:
+    kind = AlertKind.Name(alert.kind).removeprefix("ALERT_KIND_")
+    lines = [f"{alert.experiment_id or 'Samplit'}: {alert.summary}", kind, alert.alert_id]
+    if alert.HasField("acknowledged_at"):
+        lines.append(f"acknowledged by {alert.acknowledged_by}, {format_time(alert.acknowledged_at)}")
+    if alert.HasField("resolved_at"):
+        lines.append(f"over since {format_time(alert.resolved_at)}")
+    return lines

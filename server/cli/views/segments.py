@@ -1,0 +1,78 @@
+"""Segments and audiences as tables. Texts of users are never taken as markup."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from samplit.admin.v1.experiment_pb2 import SegmentationMode
+from samplit.admin.v1.segmentation_service_pb2 import (
+    AudienceGroup,
+    GetAudienceBreakdownResponse,
+    Segment,
+    Segmentation,
+)
+
+from server.cli.views.experiments import fields_table, format_time
+
+_LEAST_WIDTH = 20
+
+
+def segmentation_fields(segmentation: Segmentation) -> Table:
+    """Every field, a row each."""
+    config, pending = segmentation.config, segmentation.pending
+    fields = {
+        "mode": _mode(config.mode),
+        "segment by": ", ".join(config.segment_by),
+        "min samples per segment": f"{config.min_samples_per_segment:,}",
+        "max segments": f"{config.max_segments:,}",
+        "version": str(segmentation.segmentation_version),
+    }
+    if segmentation.HasField("pending"):
+        fields["being prepared"] = ", ".join(pending.segment_by) or _mode(pending.mode)
+        fields["since"] = format_time(pending.requested_at)
+    return fields_table(fields)
+
+
+def segments_table(segments: Sequence[Segment]) -> Table:
+    """A row each: how large, how good, and which variant leads."""
+    table = _table("Segment", "Users", "Share", "Rate, 90 % interval", "Leads")
+    for segment in segments:
+        table.add_row(
+            Text(segment.segment_display_name),
+            f"{segment.allocations:,}",
+            f"{segment.traffic_share:.1%}",
+            _rate(segment),
+            Text(f"{segment.leading_variant_id} ({segment.leading_probability:.0%})")
+            if segment.leading_variant_id
+            else "–",
+        )
+    return table
+
+
+def audience_table(dimensions: Sequence[str], answer: GetAudienceBreakdownResponse) -> Table:
+    """A row for each group, the largest first, and one for the rest."""
+    table = _table(", ".join(dimensions), "Users", "Converted", "Rate, 90 % interval")
+    rest = [answer.rest] if answer.HasField("rest") else []
+    for group in [*answer.groups, *rest]:
+        name = " · ".join(group.values) or "all others"
+        table.add_row(Text(name), f"{group.allocations:,}", f"{group.conversions:,}", _rate(group))
+    return table
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(Text(first), overflow="fold", min_width=_LEAST_WIDTH)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _rate(row: Segment | AudienceGroup) -> str:
+    if not row.HasField("rate"):
+        return "–"
+    return f"{row.rate.value:.1%} [{row.rate.lower:.1%}, {row.rate.upper:.1%}]"
+
+
+def _mode(mode: SegmentationMode.ValueType) -> str:
+    return SegmentationMode.Name(mode).removeprefix("SEGMENTATION_MODE_")

@@ -1,0 +1,83 @@
+"""Keeps one child process alive, and replaces it without a gap."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import structlog
+
+from server.runtime.children import Child, ChildFailedError
+from storage.engines.directory import DataDirectory
+
+log = structlog.get_logger()
+_FIRST_DELAY, _MOST_DELAY = 1.0, 10.0
+Started = TypeVar("Started")
+
+
+class Keeper:
+    """Of the process that is recorded as `name`."""
+
+    def __init__(self, name: str, role: str, environment: Mapping[str, str], directory: DataDirectory) -> None:
+        """Nothing runs before `start`."""
+        self._name = name
+        self._role = role
+        self._environment = environment
+        self._directory = directory
+        self._child: Child | None = None
+        self._changing = asyncio.Lock()  # held while another child takes the place
+
+    async def start(self) -> None:
+        """Raises ChildFailedError."""
+        self._child = await Child.start(self._role, self._environment)
+        self._directory.record_process(self._name, self._child.pid)
+
+    async def keep(self) -> None:
+        """Start it again whenever it ends, until cancelled."""
+        while True:
+            child = self._child
+            assert child is not None  # noqa: S101 (it was started)
+            code = await child.wait()
+            async with self._changing:
+                if child is self._child:
+                    log.error("process died: starting it again", process=self._name, exit_code=code)
+                    await insist(self._name, self.start, ChildFailedError)
+
+    async def replace(self, leaving: float, stopping: float) -> None:
+        """Start another one, then let the old one leave, and stop it.
+
+        `leaving` seconds are for calls and connections, `stopping` for the rest. If the new one does not start, the
+        old one stays.
+        """
+        async with self._changing:
+            old = self._child
+            try:
+                await self.start()
+            except ChildFailedError as error:
+                log.error(
+                    "the replacement did not start: the old process stays", process=self._name, problem=str(error)
+                )
+                return
+        if old is not None:
+            try:
+                await old.leave(leaving)
+            finally:
+                await old.stop(stopping)
+        log.info("process replaced", process=self._name)
+
+    async def stop(self, seconds: float) -> None:
+        """End it."""
+        if self._child is not None:
+            await self._child.stop(seconds)
+            self._directory.forget_process(self._name)
+
+
+async def insist(name: str, start: Callable[[], Awaitable[Started]], failure: type[Exception]) -> Started:
+    """Start something until that succeeds: after a second, then more and more seldom."""
+    delay = _FIRST_DELAY
+    while True:
+        await asyncio.sleep(delay)
+        try:
+            return await start()
+        except failure as error:
+            delay = min(2 * delay, _MOST_DELAY)
+            log.error("it did not start: trying again", process=name, problem=str(error), seconds=delay)

@@ -1,0 +1,69 @@
+"""Composes a worker: one code path whether it runs beside the server or on another machine."""
+
+import asyncio
+
+from allocator.kernels import warm_up
+from server.alerts.watch import Watch
+from server.clock import Clock
+from server.notifications.recipients import Recipients
+from server.notifications.sender import Sender
+from server.recommendations.checker import Checker
+from server.settings import Settings
+from server.tasks import run_together
+from server.worker.drain import Drain
+from server.worker.eligibility_sweep import EligibilitySweep
+from server.worker.jobs import Jobs
+from server.worker.maturity_finder import MaturityFinder
+from server.worker.posterior_publisher import Publisher
+from server.worker.reconciler import Reconciler
+from server.worker.resegmenter import Resegmenter
+from server.worker.segment_admission import SegmentAdmission
+from server.worker.shard_balance import ShardBalance
+from server.worker.training.cluster_trainer import ClusterTrainer
+from storage.encryption import load_secrets
+from storage.postgres.events.labels import Labeller
+from storage.postgres.pool import close_pool, create_pool
+from storage.redis.client import create_client
+from storage.redis.function_library import prepare
+
+_POOL_SIZE = 8
+
+
+async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> None:
+    """Work until cancelled; `ready` is set once it does. Needs DSN and URL in the settings.
+
+    Raises StoreUnavailableError or SecretsUnusableError if it cannot start.
+    """
+    warm_up()
+    dsn, url = settings.stores
+    secrets = load_secrets(settings.secrets_directory)
+    redis = create_client(url)
+    pool = await create_pool(dsn, size=_POOL_SIZE)
+    try:
+        await prepare(redis)
+        publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
+        reconciler = Reconciler(pool, redis, clock, publisher.changed)
+        await reconciler.once()
+        share = ShardBalance(dsn, settings.shards)
+        labeller = Labeller(secrets)
+        sweep = EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock)
+        drains = [
+            Drain(dsn, redis, shard, settings, share=share, labeller=labeller, counted=publisher.changed)
+            for shard in range(settings.shards)
+        ]
+        ready.set()
+        await run_together(
+            share.run(),
+            publisher.run(),
+            reconciler.run(),
+            Resegmenter(pool, redis, secrets, labeller, clock).run(),
+            SegmentAdmission(pool, redis, clock).run(),
+            MaturityFinder(pool, clock, publisher.changed).run(),
+            Jobs(dsn, ClusterTrainer(pool, secrets, clock), sweep).run(),
+            Watch(pool, redis, settings.shards, clock).run(),
+            Sender(pool, Recipients.of(settings), clock).run(),
+            *(drain.run() for drain in drains),
+        )
+    finally:
+        await redis.aclose()
+        await close_pool(pool)

@@ -1,0 +1,63 @@
+"""Publishes a new posterior version for each experiment whose counts changed, at most every so often."""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from server.clock import Clock
+from server.publishing.posteriors import advance_posterior
+from storage.encryption import Secrets
+from storage.postgres.counts import counts
+from storage.postgres.experiments import experiments
+from storage.redis import publications
+from storage.redis.client import Client
+
+log = structlog.get_logger()
+_RETRY_SECONDS = 1.0
+
+
+class Publisher:
+    """Collects what changed, and publishes it."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock, interval: float) -> None:
+        """`interval` in seconds is between two versions."""
+        self._pool = pool
+        self._redis = redis
+        self._secrets = secrets
+        self._clock = clock
+        self._interval = interval
+        self._changed: set[int] = set()
+        self._wake = asyncio.Event()
+
+    def changed(self, experiment_numbers: set[int]) -> None:
+        """These experiments have counts that are not published."""
+        if experiment_numbers:
+            self._changed |= experiment_numbers
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled, through outages of both stores."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            numbers, self._changed = self._changed, set()
+            try:
+                await self._publish(numbers)
+            except Exception as error:
+                log.warning("publishing interrupted", error=repr(error))
+                self.changed(numbers)
+                await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(self._interval)
+
+    async def _publish(self, numbers: set[int]) -> None:
+        async with self._pool.acquire() as connection:
+            for experiment_id in sorted(await counts.experiment_ids(connection, numbers)):
+                async with connection.transaction():
+                    experiment = await experiments.get(connection, experiment_id, lock=True)
+                    if experiment is None:
+                        continue
+                    posterior = await advance_posterior(connection, self._secrets, experiment, self._clock)
+                await publications.publish_posterior(
+                    self._redis, experiment_id, posterior.version, posterior.ciphertext
+                )

@@ -1,0 +1,65 @@
+"""Keeps the segments of crowded experiments to those with the most users."""
+
+from datetime import datetime, timedelta
+
+import asyncpg
+import structlog
+
+from allocator.experiment import Experiment
+from allocator.segmentation.admission import revise
+from server.clock import Clock
+from server.tasks import keep_on
+from storage.postgres.counts import traffic
+from storage.postgres.experiments import experiments
+from storage.redis import keys, segment_registry
+from storage.redis.client import Client
+
+log = structlog.get_logger()
+_INTERVAL_SECONDS = 10.0
+_LONGEST_WINDOW, _SHORTEST_WINDOW = timedelta(hours=24), timedelta(minutes=10)
+_ENOUGH_USERS = 50_000  # in a window
+
+
+class SegmentAdmission:
+    """Revises the registries that are full, every ten seconds."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Client, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._redis = redis
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Revise until cancelled, through outages of both stores."""
+        await keep_on(self.once, _INTERVAL_SECONDS, "admitting segments")
+
+    async def once(self) -> None:
+        """Look at every experiment that is segmented and running."""
+        async with self._pool.acquire() as connection:
+            for experiment_id in await traffic.segmented(connection):
+                experiment = await experiments.get(connection, experiment_id)
+                if experiment is not None:
+                    await self._revise(connection, experiment)
+
+    async def _revise(self, connection: asyncpg.pool.PoolConnectionProxy, experiment: Experiment) -> None:
+        registry = keys.segments(experiment.number, experiment.segmentation_version)
+        most = experiment.segmentation.max_segments
+        active = (await segment_registry.load(self._redis, registry)).active
+        if len(active) < most:
+            return
+        users = await traffic.recent_segments(
+            connection, experiment, await self._window_start(connection, experiment), limit=2 * most
+        )
+        retire, admit = revise(active.keys(), users, most)
+        if retire or admit:
+            await segment_registry.revise(self._redis, registry, experiment.experiment_id, retire, admit)
+            log.info("segments revised", experiment=experiment.experiment_id, retired=len(retire), admitted=len(admit))
+        now = await segment_registry.load(self._redis, registry)
+        await traffic.store_segments(connection, experiment, now.active, now.retired)
+
+    async def _window_start(self, connection: asyncpg.pool.PoolConnectionProxy, experiment: Experiment) -> datetime:
+        """Long enough ago to have seen enough users, by what two days had."""
+        now = self._clock()
+        users = await traffic.users_since(connection, experiment, (now - _LONGEST_WINDOW).date())
+        window = 2 * _LONGEST_WINDOW * (_ENOUGH_USERS / max(users, 1))
+        return now - min(max(window, _SHORTEST_WINDOW), _LONGEST_WINDOW)

@@ -1,0 +1,102 @@
+"""Trains a cluster model: contexts from Postgres, learned apart, stored with its names, and served in mode AUTO."""
+
+import uuid
+
+import asyncpg
+import structlog
+
+from allocator.clusters import MIN_ASSIGNMENTS, ClusterModel, Training
+from allocator.errors import ClusterModelUnreadableError
+from allocator.experiment import Experiment, SegmentationMode
+from server.clock import Clock
+from server.worker.training.process import TrainingFailedError, train_apart
+from storage.encryption import Secrets
+from storage.postgres.experiments import experiments
+from storage.postgres.operations import audit
+from storage.postgres.pool import Connection
+from storage.postgres.segmentation import cluster_models, segmentations, trainings
+
+log = structlog.get_logger()
+MOST_CONTEXTS = 100_000
+_CHUNK = 5_000
+
+
+class ClusterTrainer:
+    """Works on one job."""
+
+    def __init__(self, pool: asyncpg.Pool, secrets: Secrets, clock: Clock) -> None:
+        """Holds no state of its own."""
+        self._pool = pool
+        self._secrets = secrets
+        self._clock = clock
+
+    async def __call__(self, job_id: uuid.UUID) -> None:
+        """Train; why it cannot be done is kept with the job. Does nothing if it is done."""
+        async with self._pool.acquire() as connection:
+            experiment_id = await trainings.begin(connection, job_id, self._clock())
+            experiment = await experiments.get(connection, experiment_id) if experiment_id else None
+            if experiment is None:
+                return
+            try:
+                training = await self._train(connection, job_id, experiment)
+                await self._store(connection, job_id, experiment, training)
+            except TrainingFailedError as error:
+                log.warning("clusters not trained", experiment=experiment_id, error=str(error))
+                await trainings.fail(connection, job_id, str(error), self._clock())
+
+    async def due(self) -> list[uuid.UUID]:
+        """Ask for what the age of models and traffic ask for; answers every job that is not done."""
+        async with self._pool.acquire() as connection:
+            for number in await trainings.due(connection, MIN_ASSIGNMENTS, self._clock()):
+                await trainings.request(connection, number, audit.SAMPLIT, self._clock())
+            return await trainings.under_way(connection)
+
+    async def _train(self, connection: Connection, job_id: uuid.UUID, experiment: Experiment) -> Training:
+        contexts: list[str] = []
+        async for chunk in trainings.contexts(connection, experiment.number, MOST_CONTEXTS, _CHUNK):
+            contexts += chunk
+
+        async def progress(stage: str, share: float) -> None:
+            await trainings.advance(connection, job_id, stage, share)
+
+        return await train_apart(
+            contexts,
+            max_clusters=experiment.segmentation.max_clusters,
+            previous=await self._previous(connection, experiment),
+            next_number=await cluster_models.next_number(connection, experiment.number),
+            progress=progress,
+        )
+
+    async def _previous(self, connection: Connection, experiment: Experiment) -> ClusterModel | None:
+        """The model that serves, else the newest that can be read: its clusters keep their names."""
+        serving = experiment.segmentation.model_version
+        versions = await cluster_models.usable(connection, experiment.number)
+        for version in sorted(versions, key=lambda version: version != serving):
+            try:
+                return await cluster_models.load(connection, self._secrets, experiment.number, version)
+            except ClusterModelUnreadableError as error:
+                await cluster_models.refuse(connection, experiment.number, version, error.message)
+        return None
+
+    async def _store(
+        self, connection: Connection, job_id: uuid.UUID, experiment: Experiment, training: Training
+    ) -> None:
+        now = self._clock()
+        async with connection.transaction():
+            before = await experiments.get(connection, experiment.experiment_id, lock=True)
+            to_serve = await trainings.will_serve(connection, job_id)
+            if before is None or to_serve is None:
+                return  # another worker, who took this one for dead, was quicker
+            place = experiment.number, experiment.experiment_id
+            count = await trainings.count_assignments(connection, experiment.number)
+            version = await cluster_models.insert(connection, self._secrets, place, training, count, now)
+            await trainings.succeed(connection, job_id, version, now)
+            made = {"model_version": version, "clusters": len(training.sizes)}
+            await audit.record(connection, experiment.number, audit.SAMPLIT, "clusters.trained", {}, made, now)
+            pending = await segmentations.pending(connection, experiment.number)
+            wanted = before.segmentation.mode if pending is None else pending.mode
+            if to_serve and wanted is SegmentationMode.AUTO:
+                actor, origin = (audit.SAMPLIT, None) if pending is None else (pending.actor, pending.origin)
+                await segmentations.prepare(connection, experiment.number, wanted, (), actor, now, version, origin)
+            await experiments.move_revision(connection, experiment.number, now)  # names are published with it
+        log.info("clusters trained", experiment=experiment.experiment_id, model=version, clusters=len(training.sizes))

@@ -1,0 +1,168 @@
+"""The data directory: who owns it, who may enter it, and which processes live on it."""
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from storage.engines.account import Account, engine_account
+from storage.engines.errors import DirectoryInUseError, DirectoryUnusableError
+
+_BETTER = Path("/var/lib/samplit")
+_MOST_SOCKET_PATH = 100  # bytes; the limit is 108 on Linux and 104 on macOS, with a zero at the end
+_MOST_PATH = _MOST_SOCKET_PATH - len("/run/.s.PGSQL.5432")
+_ORPHAN_SECONDS = 20.0
+_QUIT_SECONDS = 5.0
+_SAME_START = 0.05  # seconds; kernels count them in hundredths
+
+
+class DataDirectory:
+    """An open data directory: ours until `close`, by a lock that dies with us."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        """Use `open`."""
+        self.path = path
+        self.account: Account | None = engine_account(path / "postgres")
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Make the directory usable and lock it. Raises DirectoryUnusableError or DirectoryInUseError."""
+        path = path.absolute()
+        if len(os.fsencode(path)) > _MOST_PATH:
+            raise DirectoryUnusableError(f"the path {path} is too long for unix sockets: at most {_MOST_PATH} bytes")
+        if "," in str(path):  # PostgreSQL and its clients read a list of folders or hosts there, and none can quote it
+            raise DirectoryUnusableError(f"the path {path} has a comma: PostgreSQL cannot make a socket there")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            entries = {entry.name for entry in path.iterdir()} - {"lost+found"}
+            if entries and not entries & {"lock", "secrets"}:
+                raise DirectoryUnusableError(f"the folder {path} holds other things: name an empty or a new one")
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DirectoryUnusableError(
+                f"the data directory {path} is not usable: {error.filename} is not a folder, or lies in a file"
+            ) from error
+        except OSError as error:
+            raise DirectoryUnusableError(f"the data directory {path} is not usable: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(lock, 32).decode().strip()
+            os.close(lock)
+            raise DirectoryInUseError(f"the data directory {path} is in use by process {owner}") from None
+        os.truncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+        directory = cls(path, lock)
+        try:
+            directory._lay_out()
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    def close(self) -> None:
+        """Give the directory up."""
+        os.close(self._lock)
+
+    @property
+    def sockets(self) -> Path:
+        """Of the engines; nobody but their account and root can enter."""
+        return self.path / "run"
+
+    @property
+    def logs(self) -> Path:
+        """Of the engines."""
+        return self.path / "log"
+
+    def record_process(self, name: str, pid: int) -> None:
+        """Remember a process that must not outlive us; one that has ended already need not be."""
+        try:
+            started = _started(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            return
+        self._write_records(self._records() | {name: [pid, started]})
+
+    def forget_process(self, name: str) -> None:
+        """It has ended."""
+        records = self._records()
+        records.pop(name, None)
+        self._write_records(records)
+
+    async def stop_orphans(self) -> list[str]:
+        """Stop what a killed owner left running; answers the names.
+
+        What started last goes first, so that servers can still finish their work on the engines.
+        """
+        stopped = []
+        for name, (pid, started) in reversed(self._records().items()):
+            process = _alive(int(pid), started)
+            if process is not None:
+                await _stop(process, is_postgres=name == "postgres")
+                stopped.append(name)
+        self._write_records({})
+        return stopped
+
+    def _lay_out(self) -> None:
+        try:
+            self.path.chmod(0o700 if self.account is None else 0o711)
+            for folder in (self.sockets, self.logs, self.path / "valkey"):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                folder.chmod(0o700)
+                if self.account is not None:
+                    os.chown(folder, self.account.uid, self.account.gid)
+        except OSError as error:
+            raise DirectoryUnusableError(f"the data directory {self.path} is not usable: {error.strerror}") from error
+        if self.account is not None and not self.account.can_enter(self.path):
+            raise DirectoryUnusableError(
+                f"PostgreSQL cannot run as root, and its account (uid {self.account.uid}) cannot enter {self.path}: "
+                f"use --data-dir {_BETTER}, or another folder below ones that everybody may enter"
+            )
+
+    def _records(self) -> dict[str, list[float]]:
+        try:
+            records: dict[str, list[float]] = json.loads((self.path / "processes.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return records
+
+    def _write_records(self, records: dict[str, list[float]]) -> None:
+        temporary = self.path / "processes.new"
+        temporary.write_text(json.dumps(records))
+        temporary.replace(self.path / "processes.json")
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds from the boot: unlike the time of day it stays the same when the clock is set."""
+    return process.create_time() - psutil.boot_time()
+
+
+def _alive(pid: int, started: float) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        is_same = abs(_started(process) - started) < _SAME_START
+        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+async def _stop(process: psutil.Process, *, is_postgres: bool) -> None:
+    """Ask politely; then end it with its children, which a killed postmaster would leave behind."""
+    try:
+        children = process.children(recursive=True)
+        process.send_signal(signal.SIGINT if is_postgres else signal.SIGTERM)
+        await asyncio.to_thread(psutil.wait_procs, [process], _ORPHAN_SECONDS)
+        if is_postgres and process.is_running():
+            process.send_signal(signal.SIGQUIT)  # the postmaster ends its children itself
+            await asyncio.to_thread(psutil.wait_procs, [process], _QUIT_SECONDS)
+        for each in (process, *children):
+            if each.is_running():
+                each.kill()
+        await asyncio.to_thread(psutil.wait_procs, [process, *children], _ORPHAN_SECONDS)
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,74 @@
+"""Both engines of a data directory together."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.engines.binaries import find_binaries
+from storage.engines.directory import DataDirectory
+from storage.engines.postgres import SOCKET, EmbeddedPostgres, socket_dsn
+from storage.engines.valkey import EmbeddedValkey, socket_url
+
+ENGINES = ("postgres", "valkey")
+_ANSWER_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class StoreUrls:
+    """Where the engines answer: unix sockets."""
+
+    postgres_dsn: str
+    redis_url: str
+
+
+class EmbeddedEngines:
+    """PostgreSQL and Valkey, from `start` to `stop`."""
+
+    def __init__(self, directory: DataDirectory, report: Callable[[str], None], *, appendfsync: str = "always") -> None:
+        """`report` is told what takes time. Raises EmbeddedError if there are no binaries."""
+        binaries = find_binaries(directory.path / "engines", directory.account)
+        self._postgres = EmbeddedPostgres(directory, binaries.postgres)
+        self._valkey = EmbeddedValkey(directory, binaries.valkey, appendfsync)
+        self._report = report
+
+    async def start(self) -> StoreUrls:
+        """Start both. Raises EngineFailedError; what did start is left for `stop`."""
+        first = "for the first time, creating its files" if self._postgres.is_new else "on its data"
+        self._report(f"starting PostgreSQL {first}, and Valkey")
+        results = await asyncio.gather(self._postgres.start(), self._valkey.start(), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return StoreUrls(self._postgres.dsn, self._valkey.url)
+
+    async def wait(self, name: str) -> None:
+        """Until the engine ends."""
+        await (self._postgres if name == "postgres" else self._valkey).process.wait()
+
+    async def restart(self, name: str) -> None:
+        """Start the engine that ended. Raises EngineFailedError."""
+        await (self._postgres if name == "postgres" else self._valkey).start()
+
+    async def stop(self) -> None:
+        """Stop both cleanly."""
+        await asyncio.gather(self._postgres.process.stop(), self._valkey.process.stop())
+
+
+def find_running(path: Path) -> StoreUrls | None:
+    """The engines that run on a data directory; None if there are none, or none that we may reach."""
+    sockets = path.absolute() / "run"
+    running = all(_listens(sockets / name) for name in (SOCKET, "valkey.sock"))
+    return StoreUrls(socket_dsn(sockets), socket_url(sockets)) if running else None
+
+
+def _listens(path: Path) -> bool:
+    """A killed engine leaves its socket behind, but nobody listens on it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_ANSWER_SECONDS)
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,140 @@
+"""One engine's process: started with its output in a log, waited for while it makes progress, stopped."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from storage.engines.directory import DataDirectory
+from storage.engines.errors import EngineFailedError
+
+_STALL_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What an engine shows while it starts."""
+
+    is_ready: bool
+    progress: Hashable = None  # differs from the last one if the engine has got on; our looking must not change it
+
+
+class EngineProcess:
+    """The process of the engine `name`."""
+
+    def __init__(self, name: str, directory: DataDirectory, stop_signal: signal.Signals) -> None:
+        """Nothing runs yet."""
+        self.name = name
+        self.log = directory.logs / f"{name}.log"
+        self._directory = directory
+        self._stop_signal = stop_signal
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that was started last."""
+        return None if self._process is None else self._process.pid
+
+    async def run(self, command: Sequence[str | Path]) -> int:
+        """Run a helper program of the engine to its end; its exit code. Raises EngineFailedError if it stalls."""
+        process = await self._spawn(command)
+
+        async def look() -> Sign:
+            return Sign(is_ready=process.returncode is not None, progress=self.work())
+
+        await self._follow(process, look)
+        self._directory.forget_process(self.name)
+        return await process.wait()
+
+    async def start(self, command: Sequence[str | Path], look: Callable[[], Awaitable[Sign]]) -> None:
+        """Start the engine, and wait until it is ready, ends or stalls. Raises EngineFailedError."""
+        await self._follow(await self._spawn(command), look)
+
+    def work(self) -> tuple[float, int]:
+        """What the process and its children have done: seconds of CPU time, bytes read from and written to disks."""
+        cpu, moved = 0.0, 0
+        try:
+            root = psutil.Process(self.pid)
+            for each in (root, *root.children(recursive=True)):
+                cpu += sum(each.cpu_times()[:2])
+                moved += _moved_bytes(each)
+        except psutil.Error:  # some process ended meanwhile: that is a change too
+            pass
+        return round(cpu, 1), moved
+
+    async def wait(self) -> None:
+        """Until it ends."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def stop(self) -> None:
+        """A clean shutdown; insisted on after a minute."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(self._stop_signal)
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                process.send_signal(signal.SIGQUIT)
+                await process.wait()
+        self._directory.forget_process(self.name)
+
+    async def _spawn(self, command: Sequence[str | Path]) -> asyncio.subprocess.Process:
+        account = self._directory.account
+        # A session of its own: Ctrl-C in the terminal is for us, and we stop the engine when nobody needs it.
+        with self.log.open("ab") as log:
+            if account is None:
+                process = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            else:
+                os.fchown(log.fileno(), account.uid, account.gid)
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    user=account.uid,
+                    group=account.gid,
+                    extra_groups=[],
+                    cwd=self._directory.sockets,
+                )
+        self._process = process
+        self._directory.record_process(self.name, process.pid)
+        return process
+
+    async def _follow(self, process: asyncio.subprocess.Process, look: Callable[[], Awaitable[Sign]]) -> None:
+        """Until it is ready; the deadline moves on while the log grows or its signs change."""
+        loop = asyncio.get_running_loop()
+        seen, deadline = None, loop.time() + _STALL_SECONDS
+        while not (sign := await look()).is_ready:
+            if process.returncode is not None:
+                self._directory.forget_process(self.name)
+                raise EngineFailedError(self.name, f"ended with status {process.returncode}", self.log)
+            now = (self.log.stat().st_size, sign.progress)
+            if now != seen:
+                seen, deadline = now, loop.time() + _STALL_SECONDS
+            elif loop.time() > deadline:
+                await self.stop()
+                raise EngineFailedError(self.name, f"made no progress for {_STALL_SECONDS:.0f} s", self.log)
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _moved_bytes(process: psutil.Process) -> int:
+    """Read from and written to disks; 0 on macOS, and for a container's root, which may not ask about other users."""
+    if not psutil.LINUX:
+        return 0
+    try:
+        counters = process.io_counters()
+    except psutil.AccessDenied:
+        return 0
+    return counters.read_bytes + counters.write_bytes

@@ -1,0 +1,237 @@
+"""Users by the values of dimensions, a day each: what recommendations rest on, so that no check reads the log."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from allocator.experiment import Experiment
+from allocator.segmentation import DimensionCounts
+from storage.postgres.pool import Connection, columns
+
+KEPT_DAYS = 90
+_MOST_VALUES = 100  # of a dimension, on a day and in all that is read; the rest share 'other'
+_MOST_DIMENSIONS = 64  # of an experiment; no more are counted
+_MOST_WITHIN = 50  # values of a dimension in a segment by others
+_EVERYONE = ""
+# A success of a day that is not kept any more counts for nothing: it has no row.
+_ADD = """
+    WITH added AS (
+        SELECT * FROM unnest($1::int[], $2::text[], $3::date[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
+                $8::bigint[])
+            AS a (experiment_no, dimension, day, value, variant_no, visitors, trials, successes)
+    ), named AS (
+        SELECT experiment_no, dimension, sum(visitors) AS users, EXISTS (SELECT FROM dimension_counts d
+            WHERE (d.experiment_no, d.dimension) = (a.experiment_no, a.dimension)) AS known
+        FROM added a GROUP BY 1, 2
+    ), admitted AS (
+        SELECT experiment_no, dimension, known OR $10 >= (
+            row_number() OVER (PARTITION BY experiment_no, known ORDER BY users DESC, dimension)
+            + (SELECT count(DISTINCT dimension) FROM dimension_counts d WHERE d.experiment_no = n.experiment_no)
+        ) AS counts
+        FROM named n
+    ), sized AS (
+        SELECT experiment_no, dimension, day, value, sum(visitors) AS users, EXISTS (SELECT FROM dimension_counts d
+            WHERE (d.experiment_no, d.dimension, d.day, d.value) = (a.experiment_no, a.dimension, a.day, a.value)
+        ) AS known
+        FROM added a JOIN admitted USING (experiment_no, dimension) WHERE counts GROUP BY 1, 2, 3, 4
+    ), ranked AS (
+        SELECT *, known OR users > 0 AND $9 >= (
+            row_number() OVER (PARTITION BY experiment_no, dimension, day, known ORDER BY users DESC, value)
+            + (SELECT count(DISTINCT value) FROM dimension_counts d
+               WHERE (d.experiment_no, d.dimension, d.day) = (s.experiment_no, s.dimension, s.day))
+        ) AS own
+        FROM sized s
+    ), placed AS (
+        SELECT experiment_no, dimension, day, CASE WHEN own THEN value ELSE 'other' END AS value, variant_no,
+            sum(visitors) AS visitors, sum(trials) AS trials, sum(successes) AS successes
+        FROM added JOIN ranked USING (experiment_no, dimension, day, value) GROUP BY 1, 2, 3, 4, 5
+    )
+    INSERT INTO dimension_counts AS c
+    SELECT * FROM placed p WHERE visitors > 0 OR EXISTS (SELECT FROM dimension_counts d
+        WHERE (d.experiment_no, d.dimension, d.day, d.value, d.variant_no)
+            = (p.experiment_no, p.dimension, p.day, p.value, p.variant_no))
+    ORDER BY 1, 2, 3, 4, 5 -- so that drains cannot wait for each other in a ring
+    ON CONFLICT (experiment_no, dimension, day, value, variant_no) DO UPDATE SET
+        visitors = c.visitors + excluded.visitors, trials = c.trials + excluded.trials,
+        successes = c.successes + excluded.successes
+"""
+# What the log says of the days that are kept, by the values that have rows.
+_LOG = """
+    SELECT experiment_no, dimension, day, CASE WHEN k.value IS NULL THEN 'other' ELSE k.value END AS value, variant_no,
+        count(*) AS trials, count(*) FILTER (WHERE success) AS successes
+    FROM (
+        SELECT experiment_no, day, variant_no, dimension, value,
+            is_success(assigned_at, converted_at, maturity_seconds) AS success
+        FROM assignments JOIN experiments USING (experiment_no)
+            JOIN (SELECT experiment_no, min(day) AS first FROM dimension_counts GROUP BY 1) kept USING (experiment_no),
+            LATERAL (SELECT * FROM jsonb_each_text(context) UNION ALL SELECT '', '') AS known (dimension, value)
+        WHERE ($1::int IS NULL OR experiment_no = $1) AND day >= first
+    ) users JOIN (SELECT DISTINCT experiment_no, dimension FROM dimension_counts) d USING (experiment_no, dimension)
+        LEFT JOIN (SELECT DISTINCT experiment_no, dimension, day, value FROM dimension_counts) k
+        USING (experiment_no, dimension, day, value)
+    GROUP BY 1, 2, 3, 4, 5
+"""
+_DIFFERENCES = f"""
+    SELECT experiment_no, dimension, day, value, variant_no,
+        coalesce(l.trials, 0) - coalesce(c.trials, 0) AS trials,
+        coalesce(l.successes, 0) - coalesce(c.successes, 0) AS successes
+    FROM (SELECT * FROM dimension_counts WHERE $1::int IS NULL OR experiment_no = $1) c FULL JOIN ({_LOG}) l
+        USING (experiment_no, dimension, day, value, variant_no)
+    WHERE (coalesce(l.trials, 0), coalesce(l.successes, 0)) <> (coalesce(c.trials, 0), coalesce(c.successes, 0))
+"""  # noqa: S608
+_REPAIR = f"""
+    INSERT INTO dimension_counts AS c
+    SELECT experiment_no, dimension, day, value, variant_no, 0, trials, successes FROM ({_DIFFERENCES}) d
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (experiment_no, dimension, day, value, variant_no) DO UPDATE SET
+        trials = c.trials + excluded.trials, successes = c.successes + excluded.successes
+"""  # noqa: S608
+_READ = """
+    WITH counted AS (
+        SELECT * FROM dimension_counts
+        WHERE experiment_no = $1 AND day >= $2 AND day < $3 AND variant_no = ANY($4::smallint[])
+    ), ranked AS (
+        SELECT dimension, value,
+            row_number() OVER (PARTITION BY dimension ORDER BY sum(trials) DESC, value) <= $5 AS own
+        FROM counted GROUP BY 1, 2
+    )
+    SELECT dimension, CASE WHEN own THEN value ELSE 'other' END AS value, day, variant_no,
+        sum(trials)::bigint AS trials, sum(least(successes, trials))::bigint AS successes
+    FROM counted JOIN ranked USING (dimension, value) GROUP BY 1, 2, 3, 4 ORDER BY 1, 2
+"""
+# Of the log: a dimension's values apart in each segment by other dimensions.
+_WITHIN = """
+    WITH users AS (
+        SELECT segment_key_of(context, $2) AS segment, coalesce(context ->> $3, 'unknown') AS value, day, variant_no,
+            is_success(assigned_at, converted_at, maturity_seconds) AS success
+        FROM assignments JOIN experiments USING (experiment_no)
+        WHERE experiment_no = $1 AND variant_no = ANY($6::smallint[]) AND day >= $4 AND day
+            < (($5::timestamptz - make_interval(secs => maturity_seconds)) AT TIME ZONE time_zone)::date
+    ), largest_segments AS (SELECT segment FROM users GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $7
+    ), largest_values AS (SELECT value FROM users GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $8)
+    SELECT CASE WHEN segment IN (SELECT segment FROM largest_segments) THEN segment ELSE 'other' END,
+        CASE WHEN value IN (SELECT value FROM largest_values) THEN value ELSE 'other' END,
+        day, variant_no, count(*), count(*) FILTER (WHERE success)
+    FROM users GROUP BY 1, 2, 3, 4
+"""
+
+_Place = tuple[int, date, int]  # experiment, day, variant
+_Seen = Counter[tuple[str, str]]  # users by dimension and value
+
+
+class WithinRow(NamedTuple):
+    """Matured users of one day, variant, segment by other dimensions, and value of the dimension."""
+
+    segment: str
+    value: str
+    day: date
+    variant: int
+    trials: int
+    successes: int
+
+
+class Tally:
+    """What a batch of events adds."""
+
+    def __init__(self) -> None:
+        """Nothing."""
+        self._new: dict[_Place, _Seen] = {}
+        self._back: dict[_Place, _Seen] = {}
+        self._won: dict[_Place, _Seen] = {}
+
+    def assigned(self, place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
+        """Users who were assigned on the day."""
+        _see(self._new, place, contexts)
+
+    def came_back(self, place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
+        """Users who were assigned before, and were seen on the day."""
+        _see(self._back, place, contexts)
+
+    def converted(self, place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
+        """Users who were assigned on the day, and are successes now."""
+        _see(self._won, place, contexts)
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """As `add` takes them."""
+        rows: list[tuple[object, ...]] = []
+        for place in self._new.keys() | self._back.keys() | self._won.keys():
+            new, back, won = (part.get(place, Counter()) for part in (self._new, self._back, self._won))
+            number, day, variant = place
+            for dimension, value in new.keys() | back.keys() | won.keys():
+                pair = dimension, value
+                counts = new[pair] + back[pair], new[pair], won[pair]
+                rows.append((number, dimension, day, value, variant, *counts))
+        return rows
+
+
+def _see(part: dict[_Place, _Seen], place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
+    kept = list(contexts)
+    seen = part.setdefault(place, Counter())
+    seen.update(chain.from_iterable(context.items() for context in kept))
+    seen[_EVERYONE, _EVERYONE] += len(kept)
+
+
+async def add(connection: Connection, tally: Tally) -> None:
+    """Add a batch, in the transaction that stores it."""
+    rows = tally.rows()
+    if rows:
+        await connection.execute(_ADD, *columns(rows, 8), _MOST_VALUES, _MOST_DIMENSIONS)
+
+
+async def differences(connection: Connection, experiment_number: int | None = None) -> int:
+    """How many cells are not what the log says, of one experiment or all. Visitors are in no log."""
+    return len(await connection.fetch(_DIFFERENCES, experiment_number))
+
+
+async def repair(connection: Connection, experiment_number: int | None = None) -> None:
+    """Let the counts of one experiment or all be what the log says."""
+    await connection.execute(_REPAIR, experiment_number)
+
+
+async def forget(connection: Connection, now: datetime) -> None:
+    """Delete days that are not kept."""
+    await connection.execute("DELETE FROM dimension_counts WHERE day < $1", now.date() - timedelta(KEPT_DAYS))
+
+
+async def read(
+    connection: Connection, experiment: Experiment, variants: Sequence[int], first: date, end: date
+) -> list[DimensionCounts]:
+    """Counts of these variants from a day to before another: everyone's, then each dimension's by its context name."""
+    rows = await connection.fetch(_READ, experiment.number, first, end, variants, _MOST_VALUES)
+    arm_of = {number: arm for arm, number in enumerate(variants)}
+    day_of = {day: place for place, day in enumerate(sorted({row["day"] for row in rows}))}
+    values: dict[str, dict[str, int]] = {}
+    for row in rows:
+        known = values.setdefault(row["dimension"], {})
+        known.setdefault(row["value"], len(known))
+    found = {
+        name: DimensionCounts(name, tuple(known), *np.zeros((2, len(day_of), len(known), len(variants)), np.int64))
+        for name, known in values.items()
+    }
+    for dimension, value, day, variant, trials, successes in rows:
+        counts = found[dimension]
+        place = day_of[day], values[dimension][value], arm_of[variant]
+        counts.trials[place], counts.successes[place] = trials, successes
+    return [found[name] for name in sorted(found)]
+
+
+async def within(
+    connection: Connection,
+    experiment: Experiment,
+    others: Sequence[str],
+    dimension: str,
+    variants: Sequence[int],
+    first: date,
+    now: datetime,
+) -> list[WithinRow]:
+    """The log of these variants by a dimension in each segment by the others, as named in contexts, from a day on.
+
+    The largest segments and values by themselves, the rest of each under "other".
+    """
+    most = experiment.segmentation.max_segments, _MOST_WITHIN
+    rows = await connection.fetch(_WITHIN, experiment.number, others, dimension, first, now, variants, *most)
+    return [WithinRow(*row) for row in rows]

@@ -1,0 +1,56 @@
+"""The counts against the log that they summarise: compared in one snapshot, repaired by what is missing."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from datetime import date
+
+from storage.postgres.counts import counts
+from storage.postgres.pool import Connection
+
+_DIFFERENCES = """
+    SELECT experiment_no, segmentation_version, segment_no, variant_no, day,
+        coalesce(l.trials, 0) - coalesce(c.trials, 0) AS trials,
+        coalesce(l.successes, 0) - coalesce(c.successes, 0) AS successes
+    FROM (SELECT * FROM segment_counts WHERE $1::int IS NULL OR experiment_no = $1) c FULL JOIN (
+        SELECT experiment_no, v.segmentation_version, (cells ->> v.segmentation_version::text)::int AS segment_no,
+            variant_no, day, count(*) AS trials,
+            count(*) FILTER (WHERE is_success(assigned_at, converted_at, maturity_seconds)) AS successes
+        FROM assignments JOIN experiments USING (experiment_no) JOIN counted_segmentations v USING (experiment_no)
+        WHERE ($1::int IS NULL OR experiment_no = $1) AND cells ? v.segmentation_version::text
+        GROUP BY 1, 2, 3, 4, 5
+    ) l USING (experiment_no, segmentation_version, segment_no, variant_no, day)
+    WHERE (coalesce(l.trials, 0), coalesce(l.successes, 0)) <> (coalesce(c.trials, 0), coalesce(c.successes, 0))
+    ORDER BY 1, 2, 3, 4, 5
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell whose counts are not what the log says: the log's trials and successes less the counted ones."""
+
+    experiment: int
+    segmentation_version: int
+    segment: int
+    variant: int
+    day: date
+    trials: int
+    successes: int
+
+
+async def differences(connection: Connection, experiment_number: int | None = None) -> list[Difference]:
+    """Every cell that differs, of one experiment or all. Drains may go on: rows and counts change together."""
+    return [Difference(*row) for row in await connection.fetch(_DIFFERENCES, experiment_number)]
+
+
+async def repair(connection: Connection, found: Sequence[Difference]) -> None:
+    """Add what is missing to the counts as they are by now, for the next posterior version to know."""
+    async with connection.transaction():
+        versions = await connection.fetch(
+            """
+            SELECT experiment_no, posterior_version + 1 AS pending_version FROM experiments
+            WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE
+            """,
+            sorted({each.experiment for each in found}),
+        )
+        pending = {row["experiment_no"]: row["pending_version"] for row in versions}
+        await counts.add(connection, [(*astuple(each), pending[each.experiment]) for each in found])

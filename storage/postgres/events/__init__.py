@@ -1,0 +1,1 @@
+"""The log: events become assignments and conversions, and are read back."""

@@ -1,0 +1,1 @@
+"""Experiments, the rules that decisions follow, and their posteriors."""

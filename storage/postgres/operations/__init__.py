@@ -1,0 +1,1 @@
+"""What operators need: alerts, notifications, the audit, API keys, remembered answers."""

@@ -1,0 +1,1 @@
+"""Segmentations, cluster models and their trainings, and recommendations."""

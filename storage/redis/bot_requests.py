@@ -1,0 +1,27 @@
+"""How many allocation requests of bots there were, on their way from the servers to Postgres."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+from storage.redis import function_library, keys
+from storage.redis.client import Client
+
+_EPOCH = date(1970, 1, 1)
+
+
+async def add(client: Client, requests: Mapping[tuple[int, int], int]) -> None:
+    """Add requests, by experiment number and day since 1970."""
+    async with client.pipeline(transaction=False) as pipe:
+        for (number, day), count in requests.items():
+            pipe.hincrby(keys.BOTS, f"{number} {day}", count)
+        await pipe.execute()
+
+
+async def take(client: Client) -> dict[tuple[int, date], int]:
+    """All that was added since the last time."""
+    row: list[bytes] = await function_library.call(client, "take", [keys.BOTS])
+    found = {}
+    for field, count in zip(row[::2], row[1::2], strict=True):
+        number, day = field.decode().split(" ")
+        found[int(number), _EPOCH + timedelta(days=int(day))] = int(count)
+    return found

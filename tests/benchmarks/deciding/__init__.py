@@ -1,0 +1,1 @@
+"""Figures of the decision core: kernels, posteriors, estimates, replays."""

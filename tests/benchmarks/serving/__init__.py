@@ -1,0 +1,1 @@
+"""Figures of the data plane: throughput, latency, memory, faults."""

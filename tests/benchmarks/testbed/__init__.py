@@ -1,0 +1,1 @@
+"""What figures run on: installations, references and rounds of load."""

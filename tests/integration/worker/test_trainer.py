@@ -1,0 +1,29 @@
+"""The process that trains: it is gone when nobody waits for it any more."""
+
+import asyncio
+import json
+
+import psutil
+
+from server.worker.training.process import train_apart
+
+
+async def test_it_is_gone_however_often_it_is_cancelled() -> None:
+    learning = asyncio.Event()
+
+    async def progress(_stage: str, _share: float) -> None:
+        learning.set()
+
+    contexts = [json.dumps({"plan": f"p{n % 50}", "city": f"c{n % 97}"}) for n in range(20_000)]
+    training = asyncio.create_task(
+        train_apart(contexts, max_clusters=20, previous=None, next_number=1, progress=progress)
+    )
+    async with asyncio.timeout(60):
+        await learning.wait()
+    (process,) = (each for each in psutil.Process().children() if "server.worker.training.process" in each.cmdline())
+    for _ in range(3):
+        training.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait({training})
+    assert training.cancelled()
+    assert not process.is_running()
