@@ -1,7 +1,7 @@
 """A process of its own that sends by apprise: a server that hangs is given up, and holds up nothing.
 
-`python -m server.notifications.delivery` reads a JSON list of letters from stdin, where nobody else sees the URLs in it.
-When it is ready to send it writes a line, then one line for each letter: a JSON string that says what is wrong, or is
+`python -m server.notifications.delivery` reads a JSON list of letters from stdin, where nobody else sees its URLs. When
+it is ready to send it writes a line, then one line for each letter: a JSON string that says what is wrong, or is
 empty if nothing is wrong. The words are ours, since apprise's errors may contain parts of URLs.
 """
 

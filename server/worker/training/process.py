@@ -1,7 +1,8 @@
 """A process of its own that learns clusters: the worker's event loop goes on, and calls come first.
 
 `python -m server.worker.training.process` reads a request from stdin, and writes frames to stdout: MessagePack, each
-after its length (4 bytes, little-endian). A frame is ["progress", stage, share], ["done", training], or ["refused", why].
+after its length (4 bytes, little-endian). A frame is ["progress", stage, share], ["done", training] or
+["refused", reason].
 """
 
 import asyncio
