@@ -17,7 +17,7 @@ from server.settings import Settings
 from storage.encryption import write_secret
 from storage.engines.directory import DataDirectory
 from storage.engines.embedded import EmbeddedEngines, StoreUrls
-from storage.postgres.pool import migrate
+from storage.postgres.schema import migrate
 
 pytest_plugins = ["tests.support.service"]
 _TEMPLATE = "samplit_template"

@@ -7,13 +7,13 @@ from server.alerts.checks import CHECKS, Look, experiment_of
 from server.alerts.report import report
 from server.clock import Clock
 from server.tasks import keep_on
+from storage.postgres import locks
 from storage.postgres.operations import alerts
 from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.pool import Connection
 from storage.redis.client import Client
 
 log = structlog.get_logger()
-_LOCK = 0x5A3B1B  # an advisory lock: one worker looks
 _INTERVAL_SECONDS = 60.0
 
 
@@ -33,17 +33,17 @@ class Watch:
 
     async def once(self) -> None:
         """Look at everything, unless another worker does. A check that fails keeps its alerts as they are."""
-        async with self._pool.acquire() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+        async with (
+            self._pool.acquire() as connection,
+            locks.try_lease(connection, locks.ALERT_WATCH) as is_obtained,
+        ):
+            if not is_obtained:
                 return
-            try:
-                for kind in CHECKS:
-                    try:
-                        await self._check(connection, kind)
-                    except Exception as error:
-                        log.warning("not checked", alert=kind.value, error=repr(error))
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+            for kind in CHECKS:
+                try:
+                    await self._check(connection, kind)
+                except Exception as error:
+                    log.warning("not checked", alert=kind.value, error=repr(error))
 
     async def _check(self, connection: Connection, kind: AlertKind) -> None:
         now = self._clock()

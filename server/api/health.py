@@ -13,6 +13,7 @@ import structlog
 
 from server.allocation.catalog import Catalog
 from server.allocation.records import Records
+from storage.postgres.pool import answers
 from storage.redis import streams
 from storage.redis.client import Client
 from storage.redis.function_connection import FunctionConnection
@@ -64,7 +65,7 @@ class HealthReporter:
         await self._say(REDIS, await self._has_redis())
         age = time.monotonic() - self._catalog.current_at
         await self._say(SNAPSHOTS, age < _MISSED_POLLS * self._poll_interval)
-        await self._say(POSTGRES, await self._has_postgres())
+        await self._say(POSTGRES, await answers(self._pool, seconds=_POSTGRES_SECONDS))
 
     async def _has_redis(self) -> bool:
         try:
@@ -82,14 +83,6 @@ class HealthReporter:
             await self._catalog.reload_registries()
             self._records.adopt(epochs)
         return b"" not in epochs
-
-    async def _has_postgres(self) -> bool:
-        try:
-            async with asyncio.timeout(_POSTGRES_SECONDS), self._pool.acquire() as connection:
-                await connection.execute("SELECT")
-        except Exception:
-            return False
-        return True
 
     async def _say(self, service: str, serves: bool) -> None:
         if self._told.get(service) == serves:

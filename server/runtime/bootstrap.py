@@ -9,7 +9,8 @@ from storage.encryption import load_secrets, write_secret
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.operations import audit
-from storage.postgres.pool import agree_on_installation, connect, migrate
+from storage.postgres.pool import connect
+from storage.postgres.schema import agree_on_installation, migrate
 from storage.redis import api_keys, publications, streams
 from storage.redis.client import Client, create_client
 from storage.redis.function_library import prepare

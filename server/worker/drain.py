@@ -13,14 +13,13 @@ from server.worker.backlog import Backlog
 from server.worker.refill import refill
 from server.worker.shard_balance import ShardBalance
 from storage.events import Event, encode_event
+from storage.postgres import locks
 from storage.postgres.events import drain
 from storage.postgres.events.labels import Labeller
-from storage.postgres.pool import connect
 from storage.redis import streams
 from storage.redis.client import Client
 
 log = structlog.get_logger()
-_LEASES = 0x5A3B18  # class of the advisory locks that are the leases; freed by Postgres when their holder dies
 _RETRY_SECONDS = 1.0
 _WAIT_MILLISECONDS = 1_000
 _POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -59,18 +58,15 @@ class Drain:
         while True:
             try:
                 if self._share.may_take():
-                    connection = await connect(self._dsn)
-                    try:
+                    async with locks.try_connect_with_lease(self._dsn, locks.drain(self._shard)) as connection:
                         await self._drain(connection)
-                    finally:
-                        connection.terminate()
             except Exception as error:
                 log.warning("drain interrupted", shard=self._shard, error=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _drain(self, connection: asyncpg.Connection) -> None:
+    async def _drain(self, connection: asyncpg.Connection | None) -> None:
         """Drain while the lease's connection lives; return if another worker has the lease, or should have it."""
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LEASES, self._shard):
+        if connection is None:
             self._backlog.leave()
             return
         self._backlog.take()

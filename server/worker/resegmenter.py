@@ -14,6 +14,7 @@ from server.publishing.posteriors import advance_posterior, publish_segments
 from server.recommendations.notices import tell_done
 from server.tasks import keep_on
 from storage.encryption import Secrets
+from storage.postgres import locks
 from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import experiments
 from storage.postgres.experiments.posteriors import SealedPosterior
@@ -25,7 +26,6 @@ from storage.redis import publications
 from storage.redis.client import Client
 
 log = structlog.get_logger()
-LEASES = 0x5A3B19  # class of the advisory locks by which one worker works on an experiment
 _INTERVAL_SECONDS = 0.5
 _CHUNK = 2_000  # rows, while which nothing is drained for the experiment
 
@@ -49,12 +49,9 @@ class Resegmenter:
         """Finish all that is pending and not in other hands."""
         async with self._pool.acquire() as connection:
             for number, experiment_id in await segmentations.waiting(connection):
-                if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LEASES, number):
-                    continue
-                try:
-                    await self._move(connection, number, experiment_id)
-                finally:
-                    await connection.execute("SELECT pg_advisory_unlock($1, $2)", LEASES, number)
+                async with locks.try_lease(connection, locks.resegmentation(number)) as is_obtained:
+                    if is_obtained:
+                        await self._move(connection, number, experiment_id)
 
     async def _move(self, connection: asyncpg.pool.PoolConnectionProxy, number: int, experiment_id: str) -> None:
         target = await segmentations.pending(connection, number)

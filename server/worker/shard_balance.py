@@ -1,19 +1,13 @@
 """How many shards a worker may drain, so that all workers have about as many."""
 
 import asyncio
-import secrets
 
 import structlog
 
-from storage.postgres.pool import connect
+from storage.postgres import locks
 
 log = structlog.get_logger()
-_WORKERS = 0x5A3B1A  # class of the advisory locks that say who works: each worker holds one, until it dies
 _INTERVAL_SECONDS = 2.0
-_COUNT = """
-    SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND granted
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 
 
 class ShardBalance:
@@ -46,15 +40,11 @@ class ShardBalance:
         """Count until cancelled, through outages of Postgres."""
         while True:
             try:
-                connection = await connect(self._dsn)
-                try:
-                    await connection.execute("SELECT pg_advisory_lock($1, $2)", _WORKERS, secrets.randbits(31))
+                async with locks.connect_with_lease(self._dsn, locks.new_worker()) as connection:
                     while True:
-                        workers: int = await connection.fetchval(_COUNT, _WORKERS)
+                        workers = await locks.count_workers(connection)
                         self._most = -(-self._shards // max(1, workers))
                         await asyncio.sleep(_INTERVAL_SECONDS)
-                finally:
-                    connection.terminate()
             except Exception as error:
                 log.warning("workers not counted", error=repr(error))
             await asyncio.sleep(_INTERVAL_SECONDS)

@@ -1,32 +1,23 @@
-"""Connections, and the schema they find."""
+"""Connections to PostgreSQL. What their sessions have in common is set here."""
 
 import asyncio
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.resources import as_file, files
-from typing import cast
 
 import asyncpg
-from pogo_core.util import migrate as pogo
-from pogo_core.util import sql
 
 from allocator.errors import StoreUnavailableError
-from storage.postgres import job_queue, keepalive
+from storage.postgres import keepalive
 
 SCHEMA = "samplit"
 _CONNECT_SECONDS = 10
-_MIGRATION_LOCK = 0x5A3B17  # an advisory lock: servers that start together migrate one after the other
 
 _SERVER_SETTINGS = {
     "search_path": SCHEMA,
     "jit": "off",  # no query here is long enough to be worth compiling
     **keepalive.SERVER_SETTINGS,
 }
-_quiet = logging.getLogger("samplit.migrations")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 UNREACHABLE = (
@@ -63,6 +54,16 @@ def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
     return transaction
 
 
+async def answers(pool: asyncpg.Pool, *, seconds: float) -> bool:
+    """Return whether PostgreSQL answers a query in time."""
+    try:
+        async with asyncio.timeout(seconds), pool.acquire() as connection:
+            await connection.execute("SELECT")
+    except Exception:
+        return False
+    return True
+
+
 async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
     """A pool of at most `size` connections. Raises StoreUnavailableError."""
     try:
@@ -76,56 +77,6 @@ async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
         )
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
-
-
-async def migrate(dsn: str) -> None:
-    """Bring the schema up to date. Safe to run from several processes at once."""
-    connection = await connect(dsn)
-    try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-        with as_file(files("storage.postgres") / "migrations") as folder:
-            await sql.ensure_pogo_sync(connection)
-            applied = await sql.get_applied_migrations(connection, schema_name=SCHEMA)
-            if not {path.stem for path in folder.glob("*.sql")} <= applied:  # to parse them takes a third of a second
-                await pogo.apply(connection, folder, schema_name=SCHEMA, logger=_quiet)
-        await job_queue.install(connection)
-    finally:
-        await connection.close()
-
-
-async def drop_schema(dsn: str) -> None:
-    """Delete everything that Samplit keeps in this database."""
-    connection = await connect(dsn)
-    try:
-        await connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-        if await connection.fetchval("SELECT to_regclass('public._pogo_migration')"):
-            await connection.execute("DELETE FROM public._pogo_migration WHERE schema_name = $1", SCHEMA)
-    finally:
-        await connection.close()
-
-
-async def agree_on_installation(connection: Connection, identity_fingerprint: bytes, shards: int) -> None:
-    """Make sure that all servers of this database hash users alike.
-
-    Raises:
-        StoreUnavailableError: the database belongs to an installation with another identity key or shard count.
-    """
-    row = await connection.fetchrow(
-        """
-        INSERT INTO installation (identity_fingerprint, shards) VALUES ($1, $2)
-        ON CONFLICT (singleton) DO UPDATE SET singleton = true
-        RETURNING identity_fingerprint, shards
-        """,
-        identity_fingerprint,
-        shards,
-    )
-    found = cast("asyncpg.Record", row)
-    if (bytes(found["identity_fingerprint"]), found["shards"]) != (identity_fingerprint, shards):
-        raise StoreUnavailableError(
-            "this database was set up with another identity key or number of shards: "
-            "give this server the secrets/ folder of the first one"
-        )
 
 
 async def _set_up(connection: Connection) -> None:

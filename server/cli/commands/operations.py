@@ -66,7 +66,7 @@ def worker(data_dir: DataDirectory = None) -> None:
 
 def migrate(data_dir: DataDirectory = None) -> None:
     """Bring the schema of SAMPLIT_POSTGRES_DSN up to date. `serve` does this too."""
-    from storage.postgres.pool import migrate as migrate_schema
+    from storage.postgres.schema import migrate as migrate_schema
 
     settings = load_settings(data_dir=data_dir)
     _need_external_stores(settings)
@@ -89,7 +89,7 @@ def reset(
 
 async def _reset(settings: "Settings") -> None:
     from storage.engines.directory import DataDirectory as Directory
-    from storage.postgres.pool import drop_schema
+    from storage.postgres.schema import drop_schema
     from storage.redis.client import create_client, delete_all
 
     directory = Directory.open(settings.data_dir)

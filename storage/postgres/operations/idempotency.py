@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from allocator.errors import RequestIdReusedError
+from storage.postgres import locks
 from storage.postgres.pool import Connection
 
 
@@ -11,7 +12,7 @@ async def recall(connection: Connection, request_id: str, fingerprint: bytes) ->
 
     Raises RequestIdReusedError if the id belongs to a different request.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", request_id)
+    await locks.hold_request_id(connection, request_id)
     row = await connection.fetchrow(
         "SELECT fingerprint, response FROM admin_requests WHERE request_id = $1", request_id
     )

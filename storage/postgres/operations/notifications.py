@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from storage.postgres import locks
 from storage.postgres.pool import Connection
 
-_ADMISSION = 0x5A3B1C  # an advisory lock: workers admit one after the other, or limits would not hold
 _NEW = """
     SELECT notification_no, coalesce(owner, '') FROM pending_notifications LEFT JOIN experiments USING (experiment_no)
     WHERE recipient IS NULL ORDER BY notification_no LIMIT $1
@@ -119,7 +119,7 @@ async def enqueue(
 
 async def may_admit(connection: Connection) -> bool:
     """Whether no other worker admits, until the transaction ends."""
-    return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ADMISSION))
+    return await locks.try_hold(connection, locks.NOTIFICATION_ADMISSION)
 
 
 async def unaddressed(connection: Connection, limit: int) -> list[tuple[int, str]]:

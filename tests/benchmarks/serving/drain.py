@@ -21,7 +21,8 @@ from storage.events import AssignmentEvent
 from storage.postgres.events import drain
 from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import experiments
-from storage.postgres.pool import SCHEMA, connect, migrate
+from storage.postgres.pool import SCHEMA, connect
+from storage.postgres.schema import migrate
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed import bare_copy
 

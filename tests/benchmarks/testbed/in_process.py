@@ -18,7 +18,7 @@ from server.settings import Settings
 from server.tasks import end
 from storage.engines.directory import DataDirectory
 from storage.engines.embedded import EmbeddedEngines
-from storage.postgres.pool import migrate
+from storage.postgres.schema import migrate
 from tests.conftest import Clock
 from tests.support.service import Service, stubs
 

@@ -20,7 +20,8 @@ from samplit.admin.v1 import experiment_pb2
 from server.api.authentication import hash_key
 from server.cli import key_store
 from server.runtime.bootstrap import prepare_stores
-from storage.postgres.pool import SCHEMA, connect, drop_schema, migrate
+from storage.postgres.pool import SCHEMA, connect
+from storage.postgres.schema import drop_schema, migrate
 from tests.conftest import Clock
 from tests.integration.allocation.test_allocation import stamp
 from tests.integration.segmentation.test_clusters import AUTO, crowd, trained

@@ -15,9 +15,9 @@ from server.recommendations.checker import Checker
 from server.runtime.worker import run_worker
 from server.tasks import end
 from server.worker.eligibility_sweep import EligibilitySweep
-from server.worker.resegmenter import LEASES
 from storage.encryption import load_secrets
 from storage.postgres.counts import dimensions
+from storage.postgres.locks import resegmentation
 from storage.postgres.pool import connect, create_pool
 from storage.redis.client import create_client
 from tests.conftest import Clock
@@ -265,7 +265,7 @@ async def test_what_does_not_come_about_raises_an_alert(service: Service, worker
     for _ in range(2):
         await days.day(1_000, STRONG, parts=1)
     connection = await connect(dsn)
-    await connection.execute("SELECT pg_advisory_lock($1, 1)", LEASES)  # as a worker that hangs would
+    await connection.execute("SELECT pg_advisory_lock($1, $2)", *resegmentation(1).key)  # as a worker that hangs would
     assert (await days.check()).action
     clock.advance(minutes=61)
     assert not (await days.check()).action
