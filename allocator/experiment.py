@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from allocator.posterior.checks import check_groups
+from allocator.segmentation.limits import (
+    DEFAULT_AUTO_ACTIVATION_THRESHOLD,
+    DEFAULT_MAX_CLUSTERS,
+    DEFAULT_MAX_SEGMENTS,
+    DEFAULT_MIN_SAMPLES,
+)
 
-DEFAULT_MIN_SAMPLES = 100
 DEFAULT_BASELINE_SHARE = 0.1
-DEFAULT_MAX_SEGMENTS = 200
-DEFAULT_MAX_CLUSTERS = 8
-DEFAULT_AUTO_ACTIVATION_THRESHOLD = 1_000
 
 
 class ExperimentState(Enum):

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from allocator.context import DIMENSIONS, UNKNOWN, is_attribute_name
 from allocator.errors import InvalidFieldError
+from allocator.segmentation.limits import MAX_DIMENSIONS
 
 GLOBAL = "global"
 OTHER = "other"
 GLOBAL_NUMBER = 0
 OTHER_NUMBER = 1  # numbers of keyed segments follow
-MAX_DIMENSIONS = 6
 _ATTRIBUTE_PREFIX = "attributes."
 _CLUSTER_PREFIX = "cluster:"
 _ESCAPES = {"%": "%25", "|": "%7C", ":": "%3A"}

@@ -4,10 +4,10 @@ from allocator.clusters.encoder import Encoder, fit_encoder
 from allocator.clusters.features import Category, Cycle, Feature, Number, Ordinal
 from allocator.clusters.model import ClusterModel, Drift
 from allocator.clusters.training.cluster_count import Quality
-from allocator.clusters.training.train import MAX_CLUSTERS, MIN_ASSIGNMENTS, NothingToLearnError, Training, train
+from allocator.clusters.training.train import NothingToLearnError, Training, train
+from allocator.segmentation.limits import MIN_ASSIGNMENTS
 
 __all__ = [
-    "MAX_CLUSTERS",
     "MIN_ASSIGNMENTS",
     "Category",
     "ClusterModel",

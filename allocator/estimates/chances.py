@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import legendre
 
-from allocator.errors import InvalidFieldError
+from allocator.defects import InvalidTableError
 from allocator.estimates.log import Array
 from allocator.kernels import probability_best
 
@@ -31,11 +31,11 @@ def chances(alpha: Array, beta: Array) -> Chances:
         alpha, beta: float64 (variants,), above 0 and finite.
 
     Raises:
-        InvalidFieldError: other shapes, or none.
+        InvalidTableError: there is no variant, or a shape is 0, negative or not finite.
     """
     shapes = np.stack([alpha, beta])
     if not alpha.size or not (np.isfinite(shapes) & (shapes > 0)).all():
-        raise InvalidFieldError.of("alpha, beta", "must be above 0 and finite, of at least one variant")
+        raise InvalidTableError("alpha and beta must be above 0 and finite, for at least one variant")
     return Chances(best=probability_best(alpha, beta), loss=expected_loss(alpha, beta))
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from allocator.errors import InvalidFieldError
+from allocator.defects import InvalidLogError
 
 Array = NDArray[np.float64]
 
@@ -64,18 +64,24 @@ class LoggedAssignments:
     drawable: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        """Raises InvalidFieldError if a shape differs, a sum is not finite, or successes exceed trials."""
+        """Raise InvalidLogError if a shape differs, a sum is not finite, or successes exceed trials."""
         shape = self.trials.shape
         sums = (self.inverse, self.segmentation, self.adaptive)
         named = [("trials", self.trials), ("successes", self.successes)]
         named += [(field.name, getattr(each, field.name)) for each in sums for field in fields(each)]
         for name, array in named:
             if len(shape) != 3 or array.shape != shape or not np.isfinite(array).all():
-                raise InvalidFieldError.of(name, "must be finite, of shape (periods, segments, variants)")
+                raise InvalidLogError(
+                    f"{name} must be finite and have the shape (periods, segments, variants), as trials have; "
+                    f"its shape is {array.shape}"
+                )
         if (self.successes < 0).any() or (self.successes > self.trials).any():
-            raise InvalidFieldError.of("successes", "must be between 0 and trials")
+            raise InvalidLogError("successes must be from 0 to trials in every cell")
         if self.lowest.shape != shape[2:] or self.drawable.shape != (shape[0], shape[2]):
-            raise InvalidFieldError.of("lowest, drawable", "must be of shapes (variants,) and (periods, variants)")
+            raise InvalidLogError(
+                "lowest and drawable must have the shapes (variants,) and (periods, variants); "
+                f"the shapes are {self.lowest.shape} and {self.drawable.shape}"
+            )
 
     @cached_property
     def users(self) -> Array:
@@ -130,14 +136,14 @@ def sum_assignments(
         drawable: bool (periods, variants), as in LoggedAssignments.
 
     Raises:
-        InvalidFieldError: a marginal propensity outside (0, 1], others outside [0, 1], or what LoggedAssignments
-            refuses.
+        InvalidLogError: a marginal propensity is outside (0, 1], another one outside [0, 1], or LoggedAssignments
+            refuses the sums.
     """
     if not ((marginal > 0) & (marginal <= 1)).all():
-        raise InvalidFieldError.of("marginal", "must be above 0 and at most 1")
+        raise InvalidLogError("marginal propensities must be above 0 and at most 1")
     for name, q in (("q_segment", q_segment), ("q_global", q_global)):
         if not ((q >= 0) & (q <= 1)).all():
-            raise InvalidFieldError.of(name, "must be between 0 and 1")
+            raise InvalidLogError(f"{name} must be from 0 to 1 for every user")
     periods, variants = drawable.shape
     segments = int(segment.max(initial=0)) + 1
     cell = (period * segments + segment) * variants + variant

@@ -9,15 +9,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from allocator.defects import InvalidTableError
+
 Array = NDArray[np.float64]
 
 MIN_SHAPE = 1e-300  # reciprocals and logarithms of less are not numbers any more
 MAX_SHAPE = 1e9  # up to which the kernels are verified
 _ROUNDING = 1e-9  # that sums of probabilities may be away from 1
-
-
-class InvalidTableError(ValueError):
-    """Posterior tables, shares or a floor that cannot be decided by: a defect upstream, not a caller's mistake."""
 
 
 def check_shapes(alpha: Array, beta: Array) -> None:

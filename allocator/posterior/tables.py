@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from allocator.defects import InvalidTableError
 from allocator.hashing import version_word
 from allocator.kernels import beta_constants, probability_best_rows
-from allocator.posterior.checks import InvalidTableError, check_floor, check_shapes, check_tables
+from allocator.posterior.checks import check_floor, check_shapes, check_tables
 from allocator.posterior.effective_trials import NOTHING_PENDING, Array, Count, Evidence, Pending, gather
 from allocator.posterior.pooling import pooled_tables
 

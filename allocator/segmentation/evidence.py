@@ -40,7 +40,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from allocator.errors import InvalidFieldError
+from allocator.defects import InvalidCountsError
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -96,7 +96,7 @@ def segmentation_evidence(trials: Counts, successes: Counts, *, looked_at: int =
         looked_at: D, the number of dimensions that are looked at.
 
     Raises:
-        InvalidFieldError: other shapes, counts that are not counts, or nothing looked at.
+        InvalidCountsError: the shapes differ, successes are not from 0 to trials, or no dimension is looked at.
     """
     _check(trials, successes, looked_at)
     n, y = trials.astype(np.float64), successes.astype(np.float64)
@@ -222,8 +222,11 @@ def _winner(leads: Array) -> Winner:
 
 def _check(trials: Counts, successes: Counts, looked_at: int) -> None:
     if trials.ndim != 3 or trials.shape != successes.shape or not trials.shape[2]:
-        raise InvalidFieldError.of("trials, successes", "must be of one shape (days, values, arms), with an arm")
+        raise InvalidCountsError(
+            "trials and successes must have one shape (days, values, arms), with at least one arm; "
+            f"the shapes are {trials.shape} and {successes.shape}"
+        )
     if (successes < 0).any() or (successes > trials).any():
-        raise InvalidFieldError.of("successes", "must be between 0 and trials")
+        raise InvalidCountsError("successes must be from 0 to trials in every cell")
     if looked_at < 1:
-        raise InvalidFieldError.of("looked_at", "must be at least 1")
+        raise InvalidCountsError(f"at least one dimension must be looked at; is {looked_at}")

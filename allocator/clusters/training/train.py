@@ -14,11 +14,10 @@ from allocator.clusters.training.centroids import fit_centroids
 from allocator.clusters.training.cluster_count import Quality, choose_clusters
 from allocator.clusters.training.matching import match_clusters
 from allocator.kernels import nearest_centroids
+from allocator.segmentation.limits import DEFAULT_MAX_CLUSTERS, MIN_ASSIGNMENTS
 
 Array = NDArray[np.float64]
 Contexts = Sequence[Mapping[str, str]]
-MIN_ASSIGNMENTS = 1_000
-MAX_CLUSTERS = 8
 _STARTS = 10
 _RADIUS = 0.99  # quantile
 
@@ -51,7 +50,7 @@ def _silent(stage: str, done: float) -> None:
 def train(
     contexts: Contexts,
     *,
-    max_clusters: int = MAX_CLUSTERS,
+    max_clusters: int = DEFAULT_MAX_CLUSTERS,
     seed: int = 0,
     previous: ClusterModel | None = None,
     next_number: int = 1,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from allocator.errors import InvalidFieldError
+from allocator.defects import InvalidLogError, InvalidTableError
 from allocator.estimates import (
     Array,
     Estimate,
@@ -158,13 +158,13 @@ def test_interval_is_students(degrees: float) -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidFieldError, match="marginal"):
+    with pytest.raises(InvalidLogError, match="marginal"):
         _log((0, 0, 0, 1, 0, 0.0, 0.5, 0.5))
-    with pytest.raises(InvalidFieldError, match="successes"):
+    with pytest.raises(InvalidLogError, match="successes"):
         _log((0, 0, 0, 1, 2, 0.5, 0.5, 0.5))
-    with pytest.raises(InvalidFieldError, match="q_segment"):
+    with pytest.raises(InvalidLogError, match="q_segment"):
         _log((0, 0, 0, 1, 0, 0.5, math.nan, 0.5))
-    with pytest.raises(InvalidFieldError, match="alpha"):
+    with pytest.raises(InvalidTableError, match="alpha"):
         chances(np.array([1.0, math.nan]), np.ones(2))
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from allocator.defects import InvalidTableError
 from allocator.posterior.checks import (
     MAX_SHAPE,
     MIN_SHAPE,
-    InvalidTableError,
     check_counts,
     check_floor,
     check_groups,

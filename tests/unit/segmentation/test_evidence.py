@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from allocator.errors import InvalidFieldError
+from allocator.defects import InvalidCountsError
 from allocator.segmentation.evidence import LARGEST_LOG, Counts, SegmentationEvidence, Winner, segmentation_evidence
 
 SHAPES = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(1, 4))
@@ -253,5 +253,5 @@ def test_what_is_refused() -> None:
         (good, -good, 1),
         (good, good, 0),
     ]:
-        with pytest.raises(InvalidFieldError):
+        with pytest.raises(InvalidCountsError):
             segmentation_evidence(trials, successes, looked_at=looked_at)

@@ -12,27 +12,20 @@ from samplit.admin.v1 import experiment_pb2 as pb
 
 from allocator.errors import InvalidFieldError
 from allocator.experiment import (
-    DEFAULT_AUTO_ACTIVATION_THRESHOLD,
     DEFAULT_BASELINE_SHARE,
-    DEFAULT_MAX_CLUSTERS,
-    DEFAULT_MAX_SEGMENTS,
-    DEFAULT_MIN_SAMPLES,
     ExperimentDraft,
     OutagePolicy,
     SegmentationConfig,
     SegmentationMode,
     Variant,
 )
+from allocator.segmentation import limits
 from allocator.segments import check_dimensions
 from server.api.fields import LEAST_MATURITY, MOST_MATURITY, Fields
 
 _MOST_VARIANTS = 100
 _MOST_CONTENT = 16 * 1024
-_MOST_MIN_SAMPLES = 1_000_000
-_MOST_CLUSTERS = 20
-_MOST_SEGMENTS = 1_000
 _MOST_SHARE = 0.5
-_MOST_THRESHOLD = 1_000_000_000
 
 
 def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
@@ -85,25 +78,28 @@ def segmentation_config(
         fields.wrong(f"{path}.segment_by", "goes with mode MANUAL")
     elif message.mode == pb.SEGMENTATION_MODE_AUTO:
         mode = SegmentationMode.AUTO
-    least = message.min_samples_per_segment if message.HasField("min_samples_per_segment") else DEFAULT_MIN_SAMPLES
-    if least > _MOST_MIN_SAMPLES:
-        fields.wrong(f"{path}.min_samples_per_segment", f"must be at most {_MOST_MIN_SAMPLES}")
-    most = message.max_segments if message.HasField("max_segments") else DEFAULT_MAX_SEGMENTS
-    if not 1 <= most <= _MOST_SEGMENTS:
-        fields.wrong(f"{path}.max_segments", f"must be 1 to {_MOST_SEGMENTS}")
-    clusters = message.max_clusters if message.HasField("max_clusters") else DEFAULT_MAX_CLUSTERS
-    if not 2 <= clusters <= _MOST_CLUSTERS:
-        fields.wrong(f"{path}.max_clusters", f"must be 2 to {_MOST_CLUSTERS}")
-    threshold = DEFAULT_AUTO_ACTIVATION_THRESHOLD
+    min_samples = limits.DEFAULT_MIN_SAMPLES
+    if message.HasField("min_samples_per_segment"):
+        min_samples = message.min_samples_per_segment
+    if min_samples > limits.MAX_MIN_SAMPLES:
+        fields.wrong(f"{path}.min_samples_per_segment", f"must be at most {limits.MAX_MIN_SAMPLES}")
+    segments = message.max_segments if message.HasField("max_segments") else limits.DEFAULT_MAX_SEGMENTS
+    if not limits.MIN_SEGMENTS <= segments <= limits.MAX_SEGMENTS:
+        fields.wrong(f"{path}.max_segments", f"must be {limits.MIN_SEGMENTS} to {limits.MAX_SEGMENTS}")
+    clusters = message.max_clusters if message.HasField("max_clusters") else limits.DEFAULT_MAX_CLUSTERS
+    if not limits.MIN_CLUSTERS <= clusters <= limits.MAX_CLUSTERS:
+        fields.wrong(f"{path}.max_clusters", f"must be {limits.MIN_CLUSTERS} to {limits.MAX_CLUSTERS}")
+    threshold = limits.DEFAULT_AUTO_ACTIVATION_THRESHOLD
     if message.HasField("auto_activation_threshold"):
         threshold = message.auto_activation_threshold
-    if not 1 <= threshold <= _MOST_THRESHOLD:
-        fields.wrong(f"{path}.auto_activation_threshold", f"must be 1 to {_MOST_THRESHOLD:,} visitors a day")
+    least, most = limits.MIN_AUTO_ACTIVATION_THRESHOLD, limits.MAX_AUTO_ACTIVATION_THRESHOLD
+    if not least <= threshold <= most:
+        fields.wrong(f"{path}.auto_activation_threshold", f"must be {least} to {most:,} visitors a day")
     return SegmentationConfig(
         mode,
         tuple(message.segment_by),
-        least,
-        most,
+        min_samples,
+        segments,
         clusters,
         auto_activation=message.auto_activation,
         auto_activation_threshold=threshold,
