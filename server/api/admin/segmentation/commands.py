@@ -6,6 +6,8 @@ from typing import Any
 from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import segmentation_service_pb2 as pb
 
+from allocator.defects import InvalidConfigurationError
+from allocator.errors import Violation
 from allocator.experiment import Experiment, ExperimentState, SegmentationConfig, SegmentationMode
 from server.api.admin.audit.records import changes, segmentation_record
 from server.api.admin.clustering.training_queue import Trainings
@@ -116,8 +118,16 @@ def _wanted(coming: SegmentationConfig, request: pb.UpdateSegmentationConfigRequ
     if "mode" in paths and "segment_by" not in paths and merged.mode != experiment_pb2.SEGMENTATION_MODE_MANUAL:
         merged.ClearField("segment_by")
     config = validation.segmentation_config(merged, fields, "config")
+    if stored := [violation for violation in fields.violations if not _is_sent(violation, paths)]:
+        raise InvalidConfigurationError("; ".join(f"{each.field}: {each.description}" for each in stored))
     fields.check()
     return config
+
+
+def _is_sent(violation: Violation, paths: list[str]) -> bool:
+    """Whether the caller sent the field at fault: every other one is as it was stored."""
+    name = violation.field.removeprefix("config.").partition("[")[0]
+    return name in paths or (name == "segment_by" and "mode" in paths)
 
 
 def _copy(source: Any, target: Any, name: str) -> None:
