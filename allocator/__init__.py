@@ -1,4 +1,4 @@
-"""The decision core: who sees which variant, and what is learned from it.
+"""The decision core: it decides which variant a user sees, and learns from the conversions.
 
-Pure functions and frozen values. It must not know of gRPC, SQL, Redis, files or the time of day.
+It consists of pure functions and frozen values. It must not know of gRPC, SQL, Redis, files or the time of day.
 """

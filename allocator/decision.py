@@ -1,4 +1,4 @@
-"""The decision for one user: group, posterior row, draw, and the exact probability of what was drawn."""
+"""The decision for one user: the group, the posterior row, the draw, and the exact probability of the draw."""
 
 import msgspec
 
@@ -9,11 +9,11 @@ from allocator.posterior.tables import PosteriorTables
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What was drawn, and its probabilities: what inverse-propensity estimates need.
+    """The variant drawn, and the probabilities of drawing it that inverse-propensity estimates need.
 
-    propensity: of the variant, given the group that the user is in.
-    marginal: of the variant, before the group is known.
-    q_segment, q_global: of the variant, in the adaptive and in the baseline group.
+    propensity: given the group that the user is in.
+    marginal: before the group is known.
+    q_segment, q_global: in the adaptive group and in the baseline group.
     """
 
     variant: int
@@ -26,10 +26,10 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment: int) -> Decision:
-    """Decide for the user `key` in the segment of this number.
+    """Decide for the user `key`, who is in the segment with the number `segment`.
 
-    A function of its arguments alone: the random stream is seeded by the experiment's salt, the user key and the
-    posterior version.
+    The result depends on the arguments alone: the experiment's salt, the user key and the posterior version seed the
+    random stream.
     """
     segmented = experiment.segmentation.divides
     row = tables.rows.get(segment, 0) if segmented else 0
@@ -58,7 +58,10 @@ def decide(experiment: Experiment, tables: PosteriorTables, key: bytes, segment:
 
 
 def _draw(salt: bytes, tables: PosteriorTables, key: bytes, row: int, first: int, second: int) -> int:
-    """Thompson sampling over a floor. An arm held back is taken just so often that its chance is at most 1/K."""
+    """Draw an arm by Thompson sampling over a floor.
+
+    If the arm is held back, keep it just so often that its probability is at most 1/K, and otherwise draw another one.
+    """
     arm: int = draw_best_arm(tables.constants, row, tables.floor, first ^ tables.version_word, second)
     if arm not in tables.held_back:
         return arm
@@ -71,10 +74,10 @@ def _draw(salt: bytes, tables: PosteriorTables, key: bytes, row: int, first: int
 
 
 def _group(position: float, holdout_share: float, baseline_share: float) -> Group:
-    """Nested thresholds: a share that grows takes new users in, and keeps those it has."""
+    """Return the group of a user. A group whose share grows gets new users and keeps all that it has."""
     if position < holdout_share:
         return Group.HOLDOUT
-    # The baseline is measured from the other end, so that neither share moves the other's users.
+    # The baseline takes users from the other end, so that a change of one share moves no user of the other group.
     if 1 - position <= (1 - holdout_share) * baseline_share:
         return Group.BASELINE
     return Group.ADAPTIVE

@@ -1,6 +1,7 @@
-"""Everything that can be wrong with what a caller asks, as plain exceptions.
+"""The errors that callers are told about, as plain exceptions.
 
-Raised by any room; the server turns each into a gRPC status. `reason` is the name in samplit.errors.v1.ErrorReason.
+Any room may raise them, and the server turns each into a gRPC status. `reason` is the name in
+samplit.errors.v1.ErrorReason. Defects of our own are in `allocator.defects`.
 """
 
 from collections.abc import Sequence
@@ -10,42 +11,45 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Violation:
-    """One field at fault: its path in the request, and what it would accept."""
+    """One field that is not acceptable: its path in the request, and what would be accepted."""
 
     field: str
     description: str
 
 
 class SamplitError(Exception):
-    """The base of all: a message for people, and metadata for programs."""
+    """The base of these errors: a message for people, and metadata for programs."""
 
     reason: ClassVar[str] = "INTERNAL"
 
     def __init__(self, message: str, **metadata: str) -> None:
-        """`metadata` goes into ErrorInfo; never put a secret there."""
+        """Set the message and the metadata. The metadata goes into ErrorInfo, so never put a secret there."""
         super().__init__(message)
         self.message = message
         self.metadata = metadata
 
 
 class InvalidFieldError(SamplitError):
-    """One or more fields of the request are not acceptable."""
+    """One or more fields of the request are not acceptable.
+
+    Raise it only for what the caller sent; a defect of our own raises a DefectError.
+    """
 
     reason = "INVALID_FIELD"
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        """The message joins all violations, so that it suffices without the details."""
+        """Join all violations in the message, so that the message says everything that the details say."""
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
         self.violations = tuple(violations)
 
     @classmethod
     def of(cls, field: str, description: str) -> "InvalidFieldError":
-        """The usual case: one field."""
+        """Return the error for a single field."""
         return cls([Violation(field, description)])
 
 
 class KeyMissingError(SamplitError):
-    """No API key came with the call."""
+    """The call has no API key."""
 
     reason = "KEY_MISSING"
 
@@ -57,28 +61,26 @@ class KeyInvalidError(SamplitError):
 
 
 class ScopeMissingError(SamplitError):
-    """The API key is good, but not for this call."""
+    """The API key is valid, but its scopes do not allow this call."""
 
     reason = "SCOPE_MISSING"
 
 
 class ExperimentNotFoundError(SamplitError):
-    """No such experiment."""
+    """There is no experiment with this id."""
 
     reason = "EXPERIMENT_NOT_FOUND"
 
     def __init__(self, experiment_id: str) -> None:
-        """The id as it was asked for."""
         super().__init__(f"there is no experiment {experiment_id!r}", experiment_id=experiment_id)
 
 
 class ExperimentExistsError(SamplitError):
-    """The experiment id is taken."""
+    """Another experiment has this id."""
 
     reason = "EXPERIMENT_EXISTS"
 
     def __init__(self, experiment_id: str) -> None:
-        """The id as it was asked for."""
         super().__init__(f"experiment {experiment_id!r} exists already", experiment_id=experiment_id)
 
 
@@ -89,13 +91,13 @@ class ExperimentStateError(SamplitError):
 
 
 class StaleEtagError(SamplitError):
-    """The experiment was changed since the caller read it."""
+    """The experiment has been changed since the caller read it."""
 
     reason = "STALE_ETAG"
 
 
 class RequestIdReusedError(SamplitError):
-    """The request_id was used by a different request."""
+    """Another request has already used this request_id."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -107,25 +109,25 @@ class AssignmentNotFoundError(SamplitError):
 
 
 class ConversionBeforeAssignmentError(SamplitError):
-    """The conversion is dated before the assignment it would be credited to."""
+    """The conversion happened before the assignment that it would be credited to."""
 
     reason = "CONVERSION_BEFORE_ASSIGNMENT"
 
 
 class StoreUnavailableError(SamplitError):
-    """Redis or Postgres does not answer; worth a retry."""
+    """Redis or Postgres does not answer; the caller may retry."""
 
     reason = "STORE_UNAVAILABLE"
 
 
 class OverloadedError(SamplitError):
-    """More is asked at once than can be answered; worth a retry a little later."""
+    """There are more calls at once than the server can answer; the caller may retry a little later."""
 
     reason = "OVERLOADED"
 
 
 class BacklogFullError(SamplitError):
-    """The event streams are full; worth a retry once they are drained."""
+    """The event streams are full; the caller may retry once they are drained."""
 
     reason = "BACKLOG_FULL"
 
@@ -143,7 +145,7 @@ class ClusterModelNotFoundError(SamplitError):
 
 
 class ClusterModelUnreadableError(SamplitError):
-    """The cluster model is damaged, or was made with another key."""
+    """The cluster model is damaged, or was encrypted with another key."""
 
     reason = "CLUSTER_MODEL_UNREADABLE"
 
@@ -155,24 +157,24 @@ class ClusterNotFoundError(SamplitError):
 
 
 class ClusterNameTakenError(SamplitError):
-    """Another cluster of the experiment has the name."""
+    """Another cluster of the experiment has this name."""
 
     reason = "CLUSTER_NAME_TAKEN"
 
 
 class AlertNotFoundError(SamplitError):
-    """There is no alert of this id."""
+    """There is no alert with this id."""
 
     reason = "ALERT_NOT_FOUND"
 
 
 class RecommendationNotFoundError(SamplitError):
-    """There is no recommendation of this id."""
+    """There is no recommendation with this id."""
 
     reason = "RECOMMENDATION_NOT_FOUND"
 
 
 class RecommendationStaleError(SamplitError):
-    """The recommendation was decided already, or what it was about has changed."""
+    """The recommendation has been decided already, or the experiment has changed since it was made."""
 
     reason = "RECOMMENDATION_STALE"

@@ -1,4 +1,4 @@
-"""The words of the domain as values: experiments, their variants and configuration."""
+"""Experiments, their variants and their configuration, as frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ DEFAULT_BASELINE_SHARE = 0.1
 
 
 class ExperimentState(Enum):
-    """What an experiment may do."""
+    """The state of an experiment, which says what it may do."""
 
     DRAFT = "DRAFT"
     RUNNING = "RUNNING"
@@ -36,14 +36,14 @@ class SegmentationMode(Enum):
 
 
 class OutagePolicy(Enum):
-    """What users get who cannot be found while the store is out of reach."""
+    """What a user gets who has no known assignment while Redis is out of reach."""
 
     CONTROL = "CONTROL"
     UNAVAILABLE = "UNAVAILABLE"
 
 
 class Reason(IntEnum):
-    """Why a user got a variant. The numbers are those of samplit.allocation.v1.Reason and of stored records."""
+    """Why a user got a variant. samplit.allocation.v1.Reason and stored records have the same numbers."""
 
     SAMPLED = 1
     HOLDOUT = 2
@@ -67,9 +67,10 @@ class Group(IntEnum):
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the things users may see. `number` is its place in posterior tables and records: never reused.
+    """One of the things that users may see.
 
-    added_later: to a running experiment.
+    number: stands for the variant in posterior tables and records, and is never reused.
+    added_later: whether it was added to a running experiment.
     """
 
     number: int
@@ -82,13 +83,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """How an experiment is segmented. `segment_by` names dimensions in the order of the segment key.
+    """How an experiment is segmented.
 
-    max_segments: how many segments may have a posterior of their own; the rest share "other".
-    max_clusters, model_version: with AUTO, how many clusters there may be, and the model that divides users; until
-        there is one, nothing does.
-    auto_activation: whether segmentation may come and go by itself, from auto_activation_threshold visitors a day on;
-        auto_clustering_enabled: whether by clusters too.
+    segment_by: the dimensions, in the order of the segment key.
+    max_segments: how many segments may have a posterior of their own; all others share the segment "other".
+    max_clusters: with mode AUTO, how many clusters there may be.
+    model_version: with mode AUTO, the cluster model that divides the users; None until a model is trained, and users
+        are not divided until then.
+    auto_activation: whether the server may turn segmentation on and off by itself. It turns it on only if
+        auto_activation_threshold visitors come a day.
+    auto_clustering_enabled: whether it may do so with clusters too.
     """
 
     mode: SegmentationMode = SegmentationMode.DISABLED
@@ -103,13 +107,13 @@ class SegmentationConfig:
 
     @property
     def divides(self) -> bool:
-        """Whether there is more than one segment."""
+        """Return whether there is more than one segment."""
         return bool(self.segment_by) or self.model_version is not None
 
 
 @dataclass(frozen=True)
 class DecisionRules:
-    """What decisions follow beside the posterior. `variants` are the numbers of those that may be drawn, in order."""
+    """What decisions follow of a configuration. `variants` are the numbers of the variants that may be drawn."""
 
     variants: tuple[int, ...]
     holdout_share: float
@@ -119,11 +123,12 @@ class DecisionRules:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment as Postgres holds it.
+    """An experiment as Postgres stores it.
 
-    `number` is its compact key in records; `salt` (16 bytes) seeds its draws and groups; `revision` grows by one with
-    every change and is the etag; `segmentation_version` only moves forward. `maturity_seconds` is how long after the
-    assignment a conversion counts; 0 is for ever. `cluster_names` are by segment key.
+    number: stands for the experiment in records. salt: 16 bytes, which seed its draws and groups.
+    revision: grows by one with every change, and is the etag. segmentation_version: only grows.
+    maturity_seconds: how long after the assignment a conversion counts; 0 means for ever.
+    cluster_names: by segment key.
     """
 
     number: int
@@ -153,11 +158,11 @@ class Experiment:
     cluster_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises InvalidTableError if the groups' shares do not fit into 1."""
+        """Raise InvalidTableError if the shares of the groups are more than 1 together."""
         check_groups(self.holdout_share, self.baseline_share)
 
     def variant(self, variant_id: str) -> Variant | None:
-        """The variant of this id, retired or not."""
+        """Return the variant with this id, retired or not; None if there is none."""
         return next((v for v in self.variants if v.variant_id == variant_id), None)
 
     @property
@@ -173,7 +178,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class ExperimentDraft:
-    """What a caller sets of an experiment; the rest is the store's. Variants are numbered by their order."""
+    """The part of a new experiment that the caller sets. The order of the variants gives them their numbers."""
 
     experiment_id: str
     name: str

@@ -1,6 +1,7 @@
-"""Keyed hashes: users, groups and the seeds of draws, each in a domain of its own.
+"""Keyed hashes for user keys, groups and the seeds of draws, each with a domain of its own.
 
-BLAKE2b (RFC 7693) with its `key` and `person` parameters: one domain says nothing about another.
+The hash is BLAKE2b (RFC 7693). Its parameter `person` is the domain: a hash in one domain says nothing about a hash in
+another.
 """
 
 import base64
@@ -11,7 +12,7 @@ from hashlib import blake2b
 from allocator.errors import InvalidFieldError
 
 USER_KEY_BYTES = 16
-_ACCOUNT = b"default"  # API keys belong to accounts; there is one as yet. Part of the hash, since that never changes.
+_ACCOUNT = b"default"  # there is one account so far; it is part of the hash because user keys can never change
 _TAG_BYTES = 4
 _WORDS = struct.Struct("<Qqq").unpack
 _NUMBER = struct.Struct("<I").pack
@@ -19,28 +20,34 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def user_key(identity: bytes, user_identifier: str) -> bytes:
-    """The 16-byte key that stands for a user everywhere. `identity` is the installation's secret."""
+    """Return the 16-byte key that stands for a user everywhere. `identity` is the secret of the installation."""
     message = _ACCOUNT + b"\0" + user_identifier.encode()
     return blake2b(message, digest_size=USER_KEY_BYTES, key=identity, person=b"samplit.user").digest()
 
 
 def user_words(salt: bytes, key: bytes) -> tuple[float, int, int]:
-    """What is random about a user in an experiment: a position in [0, 1), which decides the group, and two signed
-    64-bit words, which with `version_word` seed the draws.
+    """Return the random values of a user in an experiment.
+
+    The first is a position in [0, 1), which decides the group. The others are two signed 64-bit words, which seed the
+    draws together with `version_word`.
     """
     position, first, second = _WORDS(blake2b(key, digest_size=24, key=salt, person=b"samplit.words").digest())
     return position / 2.0**64, first, second
 
 
 def version_word(posterior_version: int) -> int:
-    """The signed 64-bit word by which the first seed word of every user differs under a posterior version."""
+    """Return a signed 64-bit word for a posterior version. XOR it with the first seed word of every user."""
     message = posterior_version.to_bytes(8, "little")
     digest = blake2b(message, digest_size=8, person=b"samplit.version").digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
 def redraw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[float, int, int]:
-    """What decides about an arm that is held back: a position in [0, 1), and the seed of the draw among the others."""
+    """Return the random values that are needed when the arm drawn is held back.
+
+    The first is a position in [0, 1), which decides whether the arm is kept. The others are two signed 64-bit words,
+    which seed the draw among the other arms.
+    """
     message = key + posterior_version.to_bytes(8, "little")
     digest = blake2b(message, digest_size=24, key=salt, person=b"samplit.redraw").digest()
     position, first, second = _WORDS(digest)
@@ -48,20 +55,23 @@ def redraw_seed(salt: bytes, key: bytes, posterior_version: int) -> tuple[float,
 
 
 def assignment_id(identity: bytes, experiment_number: int, key: bytes) -> bytes:
-    """The public name of an assignment: opaque, 32 URL-safe characters (as ASCII), the same for every call."""
+    """Return the public id of an assignment: 32 opaque URL-safe ASCII characters, the same in every call."""
     body = _NUMBER(experiment_number) + key
     return binascii.b2a_base64(body + _tag(identity, body), newline=False).translate(_URL_SAFE)
 
 
 def parse_assignment_id(identity: bytes, text: str) -> tuple[int, bytes]:
-    """The experiment number and user key of an assignment id. Raises InvalidFieldError if it is not one of ours."""
+    """Return the experiment number and the user key of an assignment id.
+
+    Raise InvalidFieldError if `assignment_id` with this identity cannot have made it.
+    """
     try:
         raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
     body, tag = raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
     if len(body) != 4 + USER_KEY_BYTES or tag != _tag(identity, body):
-        raise InvalidFieldError.of("assignment_id", "must be an assignment_id as AllocateUser answered it")
+        raise InvalidFieldError.of("assignment_id", "must be an assignment_id that AllocateUser returned")
     return struct.unpack("<I", body[:4])[0], body[4:]
 
 

@@ -1,21 +1,22 @@
-"""A decision made again: from the rules, and the counts, that it was made of."""
+"""Making a logged decision again, from the rules and the counts that it followed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-from msgspec.structs import astuple
 
 from allocator.decision import Decision, decide
 from allocator.experiment import DecisionRules, Experiment, Group
 from allocator.posterior.effective_trials import Count
 from allocator.posterior.tables import posterior_tables
 
-_ROUNDING = 1e-9  # of probabilities, between one processor and another
+_ROUNDING = 1e-9  # by which probabilities may differ between two processors
 
 
 @dataclass(frozen=True)
 class LoggedDecision:
-    """A decision as the log has it, and what it was made of. `segment` is a number in the segmentation version."""
+    """A decision as the log has it, and the versions that it followed.
+
+    segment: a segment number under `segmentation_version`. revision: of the experiment's configuration.
+    """
 
     user_key: bytes
     segment: int
@@ -25,17 +26,18 @@ class LoggedDecision:
     decision: Decision
 
 
-def replay(experiment: Experiment, rules: DecisionRules, logged: LoggedDecision, counts: Sequence[Count]) -> Decision:
-    """What follows for the user of a logged decision.
+def redecide(experiment: Experiment, rules: DecisionRules, logged: LoggedDecision, counts: Sequence[Count]) -> Decision:
+    """Decide again for the user of a logged decision.
 
     Args:
         experiment: as it is now.
-        rules: of the decision's revision.
-        counts: of its segmentation version, all that its posterior version knew: none for version 0, and none are
-            needed for the holdout. Where the experiment has a maturity, the tables do not follow from them.
+        rules: of the configuration revision that the decision followed.
+        counts: all counts of the decision's segmentation version that its posterior version was made of. Version 0 is
+            made of none, and the holdout needs none. If the experiment has a maturity, the tables cannot be made from
+            the counts alone.
 
     Raises:
-        InvalidTableError: counts that are not counts.
+        InvalidTableError: the counts are not counts.
     """
     version = logged.posterior_version
     tables = posterior_tables(
@@ -43,7 +45,7 @@ def replay(experiment: Experiment, rules: DecisionRules, logged: LoggedDecision,
         logged.segmentation_version,
         rules.variants,
         counts,
-        # Version 0 is the prior, which knows nothing of who was there before whom.
+        # Version 0 is the prior, which holds no variant back.
         added_later={variant.number for variant in experiment.variants if version and variant.added_later},
     )
     then = replace(
@@ -56,11 +58,17 @@ def replay(experiment: Experiment, rules: DecisionRules, logged: LoggedDecision,
 
 
 def agree(again: Decision, logged: Decision) -> bool:
-    """Whether a replay is what was logged, with the same probabilities.
+    """Return whether a decision made again is the logged one, with the same probabilities.
 
-    The holdout asks no posterior: what posteriors said of other groups is not compared there.
+    The holdout does not depend on a posterior, so the probabilities of the other groups are not compared there.
     """
-    one, other = astuple(again), astuple(logged)
-    compared = 4 if logged.group is Group.HOLDOUT else len(other)
-    pairs = zip(one[3:compared], other[3:compared], strict=True)
-    return one[:3] == other[:3] and all(abs(p - q) <= _ROUNDING for p, q in pairs)
+    if (again.variant, again.reason, again.group) != (logged.variant, logged.reason, logged.group):
+        return False
+    pairs = [(again.propensity, logged.propensity)]
+    if logged.group is not Group.HOLDOUT:
+        pairs += [
+            (again.marginal, logged.marginal),
+            (again.q_segment, logged.q_segment),
+            (again.q_global, logged.q_global),
+        ]
+    return all(abs(one - other) <= _ROUNDING for one, other in pairs)

@@ -1,4 +1,4 @@
-"""Segments: the stable key that a context has under a segmentation, and its name for people."""
+"""Segments: the key that a context has under a segmentation, and the name of the segment for people."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,12 +9,12 @@ from allocator.segmentation.limits import MAX_DIMENSIONS
 GLOBAL = "global"
 OTHER = "other"
 GLOBAL_NUMBER = 0
-OTHER_NUMBER = 1  # numbers of keyed segments follow
+OTHER_NUMBER = 1  # segments with a key of their own have the numbers from 2 on
 _ATTRIBUTE_PREFIX = "attributes."
 _CLUSTER_PREFIX = "cluster:"
 _ESCAPES = {"%": "%25", "|": "%7C", ":": "%3A"}
-# Dimensions whose values say by themselves what they are.
-_SPEAKING = frozenset(
+# Dimensions whose values people understand without the name of the dimension.
+_SELF_EXPLAINING = frozenset(
     ("channel", "source", "medium", "campaign", "device", "os", "browser", "country", "language", "day_of_week")
 )
 _SPELLINGS = {
@@ -38,7 +38,7 @@ _YES_NO = {
 
 
 def check_dimensions(names: Sequence[str], path: str, *, most: int = MAX_DIMENSIONS) -> None:
-    """Raise InvalidFieldError unless these are 1 to `most` different known dimensions."""
+    """Raise InvalidFieldError unless `names` are 1 to `most` known dimensions, each named once."""
     if not 1 <= len(names) <= most:
         raise InvalidFieldError.of(path, f"must name 1 to {most} dimensions")
     for index, name in enumerate(names):
@@ -49,16 +49,16 @@ def check_dimensions(names: Sequence[str], path: str, *, most: int = MAX_DIMENSI
                 f"must be one of {', '.join(DIMENSIONS)}, or attributes.NAME; is {name[:70]!r}",
             )
         if name in names[:index]:
-            raise InvalidFieldError.of(f"{path}[{index}]", f"names {name[:70]!r} twice")
+            raise InvalidFieldError.of(f"{path}[{index}]", f"must not be named twice; is {name[:70]!r}")
 
 
 def attribute_name(dimension: str) -> str:
-    """Under what name a context has a dimension: custom attributes go without their prefix."""
+    """Return the name that a dimension has in contexts: custom attributes have no prefix there."""
     return dimension.removeprefix(_ATTRIBUTE_PREFIX)
 
 
 def segment_key(segment_by: Sequence[str], dimensions: Mapping[str, str]) -> str:
-    """The key of a context, such as "source:instagram|device:mobile"; no dimensions give "global".
+    """Return the segment key of a context, such as "source:instagram|device:mobile"; "global" without dimensions.
 
     The values must be canonical, as those of contexts are.
     """
@@ -69,7 +69,7 @@ def segment_key(segment_by: Sequence[str], dimensions: Mapping[str, str]) -> str
 
 
 def parse_segment_key(key: str) -> dict[str, str]:
-    """The canonical values by dimension name: the inverse of `segment_key`. "global" and "other" have none."""
+    """Return the canonical values by dimension name: the inverse of `segment_key`. "global" and "other" have none."""
     if key in (GLOBAL, OTHER):
         return {}
     pairs = (part.split(":", 1) for part in key.split("|"))
@@ -77,23 +77,26 @@ def parse_segment_key(key: str) -> dict[str, str]:
 
 
 def cluster_key(number: int) -> str:
-    """The key of a cluster: "cluster:3"."""
+    """Return the segment key of a cluster, such as "cluster:3"."""
     return f"{_CLUSTER_PREFIX}{number}"
 
 
 def cluster_segment(number: int) -> int:
-    """The segment number of a cluster: the same under every model that has the cluster."""
+    """Return the segment number of a cluster. It is the same under every model that has the cluster."""
     return OTHER_NUMBER + number
 
 
 def parse_cluster_key(key: str) -> int | None:
-    """The number of a cluster; None where the key is none of a cluster."""
+    """Return the number of a cluster; None if the key is not that of a cluster."""
     number = key.removeprefix(_CLUSTER_PREFIX)
     return int(number) if number != key and number.isascii() and number.isdigit() and len(number) < 6 else None
 
 
 def display_name(key: str, cluster_names: Mapping[str, str] | None = None) -> str:
-    """The segment for people: "Instagram · Mobile"; values that say little alone keep their dimension's name."""
+    """Return the name of a segment for people, such as "Instagram · Mobile".
+
+    A value that says little by itself keeps the name of its dimension.
+    """
     if key in (GLOBAL, OTHER):
         return {GLOBAL: "Everyone", OTHER: "Other"}[key]
     if cluster_names and key in cluster_names:
@@ -102,12 +105,12 @@ def display_name(key: str, cluster_names: Mapping[str, str] | None = None) -> st
 
 
 def spelled(value: str) -> str:
-    """A canonical value as people write it: "iOS", "Paid Search"."""
+    """Return a canonical value as people write it, such as "iOS" or "Paid Search"."""
     return _SPELLINGS.get(value, value.replace("_", " ").title())
 
 
 def _label(name: str, value: str) -> str:
-    if value == UNKNOWN or name not in _SPEAKING:
+    if value == UNKNOWN or name not in _SELF_EXPLAINING:
         return _YES_NO.get((name, value), f"{name.replace('_', ' ')} {value}")
     if name in ("country", "language"):
         return value.upper()

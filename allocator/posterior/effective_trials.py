@@ -1,4 +1,8 @@
-"""Exposure: how many trials the users of a cell are worth, when not all are old enough and not all days are alike."""
+"""Effective trials: how many mature trials on a mean day the users of a cell are worth.
+
+Two corrections lead from users to effective trials. A user who is younger than the maturity counts as the share of a
+trial that is over by now. A user who came on a good day counts as more than one trial, and on a bad day as less.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +16,17 @@ from allocator.estimates.chi_square import chi_square_tail
 Array = NDArray[np.float64]
 
 DELAY_STEPS = 32  # equal steps of the maturity, in which ages and delays are counted
-_LEAST_DELAYS = 100  # conversions from which a delay distribution is known
-_LEAST_EXPECTED = 5.0  # conversions of a variant in a bin of the comparison
-_DIFFERENT = 0.001  # p-value below which variants' delays differ
-_PSEUDO_SUCCESSES = 5.0  # hold a day's factor near 1 until the day has seen conversions
-_RATE_PRIOR = 1.0, 10.0  # successes and exposure added to an arm's own
+_LEAST_DELAYS = 100  # conversions that a delay distribution is estimated from, at least
+_LEAST_EXPECTED = 5.0  # conversions of each variant in each bin of the comparison
+_DIFFERENT = 0.001  # p-value below which the delays of the variants differ
+_PSEUDO_SUCCESSES = 5.0  # hold the factor of a day near 1 until the day has seen conversions
+_PRIOR_SUCCESSES, _PRIOR_TRIALS = 1.0, 10.0  # added to those of each arm
 _SWEEPS = 30
 
 
 @dataclass(frozen=True)
 class Count:
-    """Users of one cell who came on one day, and those of them who converted within the maturity."""
+    """Users of one cell who were assigned on one day, and how many of them converted within the maturity."""
 
     segment: int
     variant: int
@@ -32,111 +36,119 @@ class Count:
 
 
 @dataclass(frozen=True)
-class PendingCount:
-    """The part of a Count that is younger than the maturity, at one age: a fraction of the maturity, below 1."""
+class ImmatureCount:
+    """The part of a Count that is younger than the maturity and of one age, a fraction of the maturity below 1."""
 
     count: Count
     age: float
 
 
 @dataclass(frozen=True)
-class Pending:
-    """What is not mature yet; nothing where the maturity is 0.
+class ImmatureUsers:
+    """The users who are younger than the maturity; there are none if the maturity is 0.
 
-    delays: for each variant, conversions of mature users by delay, in DELAY_STEPS equal steps of the maturity.
+    delays: for each variant, the conversions of mature users by delay, in DELAY_STEPS equal steps of the maturity.
     """
 
-    counts: Sequence[PendingCount] = ()
+    counts: Sequence[ImmatureCount] = ()
     delays: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-NOTHING_PENDING = Pending()
+ALL_MATURE = ImmatureUsers()
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What tables are fitted to: float64 (segments, arms) each, and float64 (segments,) users.
+class EffectiveCounts:
+    """The counts that tables are fitted to: `users` is float64 (segments,), the rest is float64 (segments, arms).
 
-    users: all, mature or not. trials: mature users. exposure: what all users are worth. successes: conversions among
-    what is worth something.
+    users: all users, mature or not. trials: mature users. effective_trials: what all users are worth, mature or not.
+    successes: the conversions of all users who are worth more than nothing.
     """
 
     segments: tuple[int, ...]
     users: Array
     trials: Array
-    exposure: Array
+    effective_trials: Array
     successes: Array
 
 
-def gather(variants: Sequence[int], counts: Sequence[Count], pending: Pending) -> Evidence:
-    """Sum the counts of these variants over the days; segments in order of their numbers, one row if there is none."""
+def effective_counts(variants: Sequence[int], counts: Sequence[Count], immature: ImmatureUsers) -> EffectiveCounts:
+    """Sum the counts of these variants over the days.
+
+    Segments are in the order of their numbers. Without any count there is one row, of zeros.
+    """
     arm_of = {number: arm for arm, number in enumerate(variants)}
-    live = [count for count in counts if count.variant in arm_of]
-    segments = sorted({count.segment for count in live})
+    kept = [count for count in counts if count.variant in arm_of]
+    segments = sorted({count.segment for count in kept})
     row_of = {segment: row for row, segment in enumerate(segments)}
-    day_of = {day: index for index, day in enumerate(sorted({count.day for count in live}))}
+    day_of = {day: index for index, day in enumerate(sorted({count.day for count in kept}))}
     trials, successes = np.zeros((2, len(day_of), max(len(segments), 1), len(variants)))
-    for count in live:
+    for count in kept:
         cell = day_of[count.day], row_of[count.segment], arm_of[count.variant]
         trials[cell] += count.trials
         successes[cell] += count.successes
     users = trials.sum((0, 2))
-    exposure = trials.copy()
-    delays = delay_distribution(pending.delays)
-    for young in pending.counts:
+    effective_trials = trials.copy()
+    delays = delay_distribution(immature.delays)
+    for young in immature.counts:
         count = young.count
         if count.variant not in arm_of:
             continue
         cell = day_of[count.day], row_of[count.segment], arm_of[count.variant]
         trials[cell] -= count.trials
         if delays is None:
-            exposure[cell] -= count.trials
+            effective_trials[cell] -= count.trials
             successes[cell] -= count.successes
         else:
-            exposure[cell] -= count.trials * (1 - np.interp(young.age * DELAY_STEPS, range(DELAY_STEPS + 1), delays))
-    exposure *= day_factors(exposure.sum(1), successes.sum(1))[:, None, None]
-    return Evidence(tuple(segments), users, trials.sum(0), exposure.sum(0), successes.sum(0))
+            share = np.interp(young.age * DELAY_STEPS, range(DELAY_STEPS + 1), delays)
+            effective_trials[cell] -= count.trials * (1 - share)
+    effective_trials *= day_factors(effective_trials.sum(1), successes.sum(1))[:, None, None]
+    return EffectiveCounts(tuple(segments), users, trials.sum(0), effective_trials.sum(0), successes.sum(0))
 
 
 def delay_distribution(delays: Mapping[int, Sequence[int]]) -> Array | None:
-    """The share of conversions that have come by each step of the maturity, from 0 to 1: float64 (DELAY_STEPS + 1,).
+    """Return the share of conversions that have come by each step of the maturity: float64 (DELAY_STEPS + 1,), 0 to 1.
 
-    None where it is not known, or where it differs between the variants: what is pending then says nothing yet.
+    Return None if there are fewer than 100 conversions, or if the delays differ between the variants: immature users
+    then say nothing yet.
     """
     table = np.array([row for row in delays.values() if sum(row)], float).reshape(-1, DELAY_STEPS)
     by_step = table.sum(0)
-    if by_step.sum() < _LEAST_DELAYS or not _alike(table):
+    if by_step.sum() < _LEAST_DELAYS or not _is_homogeneous(table):
         return None
     return np.concatenate([[0.0], np.cumsum(by_step) / by_step.sum()])
 
 
-def day_factors(exposure: Array, successes: Array) -> Array:
-    """How much better than on the mean day users converted on each day, whatever arms they were given.
+def day_factors(effective_trials: Array, successes: Array) -> Array:
+    """Return how much better than on the mean day users converted on each day, whatever arms they were given.
 
-    Exposure times the factor is exposure on a mean day: without it, an arm that was played on good days would seem
-    good. Successes are taken as Poisson with means factor·rate·exposure, the rate of an arm being the same on all days;
-    iterative proportional fitting (Deming and Stephan, 1940) finds both.
+    Trials times this factor are trials on a mean day. Without it, an arm that was drawn more on good days would seem
+    good. Successes are taken as Poisson with means factor·rate·trials, where the rate of an arm is the same on all
+    days. Iterative proportional fitting (Deming and Stephan, 1940) finds factors and rates.
 
     Args:
-        exposure, successes: float64 (days, arms).
+        effective_trials, successes: float64 (days, arms).
 
     Returns:
-        float64 (days,), with mean 1 weighted by exposure.
+        float64 (days,). The mean is 1, weighted by the trials.
     """
-    factors = np.ones(len(exposure))
-    total = exposure.sum()
+    factors = np.ones(len(effective_trials))
+    total = effective_trials.sum()
     if not total:
         return factors
-    added_successes, added_exposure = _RATE_PRIOR
     for _ in range(_SWEEPS):
-        rates = (successes.sum(0) + added_successes) / ((exposure * factors[:, None]).sum(0) + added_exposure)
-        expected = exposure @ rates
+        corrected = (effective_trials * factors[:, None]).sum(0)
+        rates = (successes.sum(0) + _PRIOR_SUCCESSES) / (corrected + _PRIOR_TRIALS)
+        expected = effective_trials @ rates
         factors = (successes.sum(1) + _PSEUDO_SUCCESSES) / (expected + _PSEUDO_SUCCESSES)
-    return np.asarray(factors * total / (factors * exposure.sum(1)).sum())
+    return np.asarray(factors * total / (factors * effective_trials.sum(1)).sum())
 
 
-def _alike(table: Array) -> bool:
-    """Whether no χ² test of homogeneity tells rows (variants, steps) apart; variants that converted little are out."""
+def _is_homogeneous(table: Array) -> bool:
+    """Return whether a χ² test finds no difference between the rows of a table (variants, steps).
+
+    Variants with few conversions are left out.
+    """
     table = table[table.sum(1) >= 2 * _LEAST_EXPECTED]
     if len(table) < 2:
         return True

@@ -1,4 +1,4 @@
-"""From counts to the tables that a posterior version decides by."""
+"""Making the tables of a posterior version from counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,24 +11,38 @@ from allocator.defects import InvalidTableError
 from allocator.hashing import version_word
 from allocator.kernels import beta_constants, probability_best_rows
 from allocator.posterior.checks import check_floor, check_shapes, check_tables
-from allocator.posterior.effective_trials import NOTHING_PENDING, Array, Count, Evidence, Pending, gather
+from allocator.posterior.effective_trials import (
+    ALL_MATURE,
+    Array,
+    Count,
+    EffectiveCounts,
+    ImmatureUsers,
+    effective_counts,
+)
 from allocator.posterior.pooling import pooled_tables
 
-_MAX_FLOOR_PER_ARM = 0.01
-_FLOOR = 0.05
-_LEAST_TRIALS = 100  # that a variant which was added later needs, to be drawn like the others
+_LEAST_FLOOR_PER_ARM = 0.01  # up to ten arms
+_FLOOR = 0.05  # of all arms together
+_LEAST_TRIALS = 100  # from which a variant that was added later is drawn like the others
 
 
 @dataclass(frozen=True)
 class PosteriorTables:
-    """Beta tables of one posterior version. Row 0 serves everyone; `rows` leads from segment numbers to the others.
+    """The Beta tables of one posterior version. Row 0 is for everyone; the other rows are for one segment each.
 
-    alpha, beta, best: float64 (rows, arms); best is the probability of each arm to be the best of its row.
-    variants: the variant number of each arm. trials: int64 (rows,), of mature users.
-    held_back: arms that get at most 1/K of the draws. redrawn: float64 (rows, arms), the probability of each arm to be
-        the best of those not held back; no rows where none is.
-    floor: the least probability of each arm. chance: float64 (rows, arms), the probability of each to be drawn.
-    row_trials, row_chances: trials and chance as lists, which a single decision reads faster.
+    variants: the variant number of each arm. rows: the row of each segment that has one, by segment number.
+    alpha, beta: float64 (rows, arms), the Beta shapes.
+    best: float64 (rows, arms), the probability of each arm to be the best of its row.
+    trials: int64 (rows,), the mature users of each row.
+    held_back: the arms that get at most 1/K of the draws.
+    redrawn: float64 (rows, arms), the probability of each arm to be the best of those that are not held back; it has
+        no rows if no arm is held back.
+    floor: the least probability of each arm. arm_of: the arm of each variant number.
+    chance: float64 (rows, arms), the probability of each arm to be drawn.
+    constants, established_constants: what the draws need of all arms, and of the `established` ones, which are not
+        held back.
+    row_trials, row_chances: `trials` and `chance` as lists, which a single decision reads faster.
+    version_word: the seed word of the version.
     """
 
     version: int
@@ -52,7 +66,7 @@ class PosteriorTables:
     version_word: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index the arms by variant number, and prepare the draws. Raises InvalidTableError."""
+        """Check the tables and derive the fields that draws need. Raise InvalidTableError if they are malformed."""
         arms = len(self.variants)
         check_tables(self.alpha, self.beta, self.best, self.trials, arms)
         set_field = partial(object.__setattr__, self)
@@ -68,7 +82,10 @@ class PosteriorTables:
         set_field("version_word", version_word(self.version))
 
     def _chance(self) -> Array:
-        """The floor and Thompson sampling; what is beyond 1/K of a held back arm is drawn among the others."""
+        """Return the probability of each arm to be drawn, by Thompson sampling over a floor.
+
+        What an arm that is held back has beyond 1/K goes to the others, by their probability to be the best of them.
+        """
         arms = len(self.variants)
         chance = self.floor + (1 - arms * self.floor) * self.best
         if self.held_back:
@@ -80,8 +97,8 @@ class PosteriorTables:
 
 
 def exploration_floor(arms: int) -> float:
-    """The least probability of each arm: arms·floor is 0.05, but a floor of at least 1 % up to ten arms."""
-    return max(_FLOOR / arms, _MAX_FLOOR_PER_ARM) if arms <= 10 else _FLOOR / arms
+    """Return the least probability of each arm: 0.05 shared by all arms, but at least 0.01 each up to ten arms."""
+    return max(_FLOOR / arms, _LEAST_FLOOR_PER_ARM) if arms <= 10 else _FLOOR / arms
 
 
 def posterior_tables(
@@ -89,27 +106,35 @@ def posterior_tables(
     segmentation_version: int,
     variants: Sequence[int],
     counts: Sequence[Count],
-    pending: Pending = NOTHING_PENDING,
+    immature: ImmatureUsers = ALL_MATURE,
     added_later: Collection[int] = (),
 ) -> PosteriorTables:
-    """The tables that follow from all counts of one segmentation version.
+    """Make the tables from all counts of one segmentation version.
 
-    `variants` are the numbers of the variants that may be drawn, at least one; counts of others are left out.
-    `added_later` are those that came to a running experiment: they are held back until 100 of their users are mature.
-    Raises InvalidTableError if there is no variant, or the counts are not counts.
+    Args:
+        version: of the posterior.
+        segmentation_version: that the counts belong to.
+        variants: the numbers of the variants that may be drawn, at least one. Counts of other variants are left out.
+        counts: of mature and immature users.
+        immature: the part of the counts that is younger than the maturity.
+        added_later: the variants that were added to the running experiment. Each is held back until 100 of its users
+            are mature.
+
+    Raises:
+        InvalidTableError: there is no variant, or the counts are not counts.
     """
     if not variants:
         raise InvalidTableError("there must be at least one variant to draw")
-    evidence = gather(variants, counts, pending)
-    trials = evidence.trials.sum(1)
-    alpha, beta = pooled_tables(evidence.successes, evidence.exposure, _shares(evidence))
+    effective = effective_counts(variants, counts, immature)
+    trials = effective.trials.sum(1)
+    alpha, beta = pooled_tables(effective.successes, effective.effective_trials, _traffic_shares(effective.users))
     check_shapes(alpha, beta)
-    held_back = _held_back(variants, evidence, added_later)
+    held_back = _held_back(variants, effective, added_later)
     return PosteriorTables(
         version=version,
         segmentation_version=segmentation_version,
         variants=tuple(variants),
-        rows={segment: row + 1 for row, segment in enumerate(evidence.segments)},
+        rows={segment: row + 1 for row, segment in enumerate(effective.segments)},
         alpha=alpha,
         beta=beta,
         best=probability_best_rows(alpha, beta),
@@ -119,15 +144,14 @@ def posterior_tables(
     )
 
 
-def _shares(evidence: Evidence) -> Array:
-    """Each segment's share of traffic."""
-    users = evidence.users
+def _traffic_shares(users: Array) -> Array:
+    """Return the share of the users that each segment has: float64 (segments,)."""
     return np.asarray(users / users.sum()) if users.any() else np.full(len(users), 1 / len(users))
 
 
-def _held_back(variants: Sequence[int], evidence: Evidence, added_later: Collection[int]) -> tuple[int, ...]:
-    """The arms of variants that are too young to be judged, unless all are."""
-    trials = evidence.trials.sum(0)
+def _held_back(variants: Sequence[int], effective: EffectiveCounts, added_later: Collection[int]) -> tuple[int, ...]:
+    """Return the arms of variants that were added later and have too few trials; none if that is every arm."""
+    trials = effective.trials.sum(0)
     young = [arm for arm, number in enumerate(variants) if number in added_later and trials[arm] < _LEAST_TRIALS]
     return tuple(young) if len(young) < len(variants) else ()
 

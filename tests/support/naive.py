@@ -162,10 +162,10 @@ def _log_density(x: Array, alpha: float, beta: float) -> Array:
 
 
 def pooled_tables(
-    successes: list[list[float]], exposure: list[list[float]], shares: list[float]
+    successes: list[list[float]], trials: list[list[float]], shares: list[float]
 ) -> tuple[list[list[float]], list[list[float]]]:
-    """The hierarchical model of allocator.pooling, one cell at a time: logit θ_sk = μ_s + a_k + δ_sk."""
-    fits = [_fit(successes, exposure, tau) for tau in (0.0, 0.25)]
+    """The hierarchical model of allocator.posterior.pooling, one cell at a time: logit θ_sk = μ_s + a_k + δ_sk."""
+    fits = [_fit(successes, trials, tau) for tau in (0.0, 0.25)]
     top = max(fit[0] for fit in fits)
     weights = [math.exp(fit[0] - top) for fit in fits]
     weights = [weight / sum(weights) for weight in weights]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from allocator.posterior.effective_trials import DELAY_STEPS, NOTHING_PENDING, Count, Pending, PendingCount
+from allocator.posterior.effective_trials import ALL_MATURE, DELAY_STEPS, Count, ImmatureCount, ImmatureUsers
 from storage.postgres.pool import Connection
 
 _KEPT = 8 * DELAY_STEPS  # cohorts
@@ -93,10 +93,10 @@ async def add(
 
 async def pending(
     connection: Connection, experiment_number: int, segmentation_version: int, maturity_seconds: int, now: datetime
-) -> Pending:
+) -> ImmatureUsers:
     """What is younger than the maturity, and the delays of what is not."""
     if not maturity_seconds:
-        return NOTHING_PENDING
+        return ALL_MATURE
     delays: dict[int, list[int]] = defaultdict(lambda: [0] * DELAY_STEPS)
     for row in await connection.fetch(_DELAYS, experiment_number, now, maturity_seconds):
         delays[row["variant_no"]][row["delay_step"]] = row["successes"]
@@ -106,8 +106,8 @@ async def pending(
         _PENDING, experiment_number, segmentation_version, now, maturity_seconds
     ):
         age = (current - cohort - 0.5) / DELAY_STEPS
-        counts.append(PendingCount(Count(*count), min(max(age, 0.0), 1.0)))
-    return Pending(counts, delays)
+        counts.append(ImmatureCount(Count(*count), min(max(age, 0.0), 1.0)))
+    return ImmatureUsers(counts, delays)
 
 
 async def recount(connection: Connection, experiment_number: int, now: datetime) -> None:

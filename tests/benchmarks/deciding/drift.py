@@ -1,4 +1,4 @@
-"""What a drifting base rate does to deciding: the share of users who get the best arm, by how exposure is counted."""
+"""What a drifting base rate does to deciding: the share of users who get the best arm, by how trials are counted."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -61,8 +61,8 @@ def _relative_rate(trials: Array, successes: Array) -> Array:
 def _share(rule: _Rule, fall: float, rng: np.random.Generator) -> float:
     trials, successes = np.zeros((2, _DAYS, _RATES.size))
     for day in range(_DAYS):
-        exposure = trials[:day] * rule(trials[:day], successes[:day])[:, None]
-        alpha, beta = pooled_tables(successes.sum(0)[None], exposure.sum(0)[None], np.ones(1))
+        effective_trials = trials[:day] * rule(trials[:day], successes[:day])[:, None]
+        alpha, beta = pooled_tables(successes.sum(0)[None], effective_trials.sum(0)[None], np.ones(1))
         seeds = rng.integers(2**63 - 1, size=(_USERS_A_DAY, 2))
         rows = np.zeros(_USERS_A_DAY, np.int64)
         arm = draw_best_arms(beta_constants(alpha, beta), rows, exploration_floor(_RATES.size), seeds)

@@ -25,10 +25,10 @@ def rows() -> list[Row]:
     warm_up()
     counts = _counts(1_000, 5)
     successes = np.array([count.successes for count in counts], float).reshape(1_000, 5)
-    exposure = np.array([count.trials for count in counts], float).reshape(1_000, 5)
-    shares = exposure.sum(1) / exposure.sum()
+    trials = np.array([count.trials for count in counts], float).reshape(1_000, 5)
+    shares = trials.sum(1) / trials.sum()
     return [
-        _within("model", lambda: pooled_tables(successes, exposure, shares), _MODEL_GOAL),
+        _within("model", lambda: pooled_tables(successes, trials, shares), _MODEL_GOAL),
         _within("version, propensities included", _publish(1_000, 5, 1), _VERSION_GOAL),
         _within("version from 7 days of counts", _publish(1_000, 5, 7), _VERSION_GOAL),
         *(_growth("segments", few, many, _publish(few, 5, 1), _publish(many, 5, 1)) for few, many in _SEGMENTS),

@@ -7,7 +7,7 @@ from allocator.decision import decide
 from allocator.experiment import DecisionRules, Experiment, Group, SegmentationConfig
 from allocator.posterior.effective_trials import Count
 from allocator.posterior.tables import posterior_tables
-from allocator.redecide import LoggedDecision, agree, replay
+from allocator.redecide import LoggedDecision, agree, redecide
 from tests.unit.posterior.test_posterior import DAY, EXPERIMENT, USERS, crossover
 
 LATE = replace(
@@ -44,28 +44,28 @@ def decided(
 def test_whatever_has_changed_since() -> None:
     logged = decided(LATE, 7, crossover(), added_later=[2])
     assert {each.decision.group for each in logged} == set(Group)
-    assert all(agree(replay(TODAY, RULES, each, crossover()), each.decision) for each in logged)
+    assert all(agree(redecide(TODAY, RULES, each, crossover()), each.decision) for each in logged)
 
 
 def test_a_variant_that_was_held_back() -> None:
     logged = decided(LATE, 7, FEW, added_later=[2])
     assert logged != decided(LATE, 7, FEW)
-    assert all(agree(replay(TODAY, RULES, each, FEW), each.decision) for each in logged)
+    assert all(agree(redecide(TODAY, RULES, each, FEW), each.decision) for each in logged)
 
 
 def test_the_prior_holds_nobody_back() -> None:
     for each in decided(LATE, 0, []):
-        assert agree(replay(TODAY, RULES, each, []), each.decision)
+        assert agree(redecide(TODAY, RULES, each, []), each.decision)
 
 
 def test_other_counts_are_noticed_but_by_the_holdout() -> None:
     other = [replace(FEW[0], successes=FEW[0].successes + 1), *FEW[1:]]
     for each in decided(LATE, 7, FEW):
-        again = replay(EXPERIMENT, RULES, each, other)
+        again = redecide(EXPERIMENT, RULES, each, other)
         assert agree(again, each.decision) == (each.decision.group is Group.HOLDOUT)
 
 
 def test_another_user_is_another_draw() -> None:
     first = decided(LATE, 7, FEW, added_later=[2])[0]
-    again = [replay(TODAY, RULES, replace(first, user_key=user), FEW) for user in USERS[300:400]]
+    again = [redecide(TODAY, RULES, replace(first, user_key=user), FEW) for user in USERS[300:400]]
     assert 0 < sum(agree(each, first.decision) for each in again) < len(again)

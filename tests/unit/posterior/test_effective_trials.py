@@ -1,4 +1,4 @@
-"""Exposure of pending trials and of good days: what raw counts get wrong."""
+"""Effective trials of immature users and of good days: what raw counts get wrong."""
 
 from datetime import date, timedelta
 
@@ -10,14 +10,14 @@ from scipy import stats
 
 from allocator.estimates.chi_square import chi_square_tail
 from allocator.posterior.effective_trials import (
+    ALL_MATURE,
     DELAY_STEPS,
-    NOTHING_PENDING,
     Count,
-    Pending,
-    PendingCount,
+    ImmatureCount,
+    ImmatureUsers,
     day_factors,
     delay_distribution,
-    gather,
+    effective_counts,
 )
 
 DAY = date(2026, 3, 1)
@@ -58,12 +58,14 @@ def test_equal_delays_are_taken_as_different_once_in_a_thousand_times() -> None:
     assert different <= 8
 
 
-def steady_traffic(days: float, rate: float, maturity_days: float, pending_share: float) -> tuple[list[Count], Pending]:
-    """An arm with 1,000 users a day; conversions take about `pending_share` of the maturity."""
-    known = delay_distribution({0: exponential_delays(pending_share * DELAY_STEPS, 10_000)})
+def steady_traffic(
+    days: float, rate: float, maturity_days: float, delay_share: float
+) -> tuple[list[Count], ImmatureUsers]:
+    """An arm with 1,000 users a day; conversions take about `delay_share` of the maturity."""
+    known = delay_distribution({0: exponential_delays(delay_share * DELAY_STEPS, 10_000)})
     assert known is not None
     counts: list[Count] = []
-    pending: list[PendingCount] = []
+    immature: list[ImmatureCount] = []
     step = maturity_days / DELAY_STEPS
     for cohort in range(round(days / step)):
         age = (days / step - cohort - 0.5) / DELAY_STEPS
@@ -72,54 +74,54 @@ def steady_traffic(days: float, rate: float, maturity_days: float, pending_share
         count = Count(0, 0, DAY + timedelta(int(cohort * step)), users, round(users * rate * come))
         counts.append(count)
         if age < 1:
-            pending.append(PendingCount(count, age))
-    return counts, Pending(pending, {0: exponential_delays(pending_share * DELAY_STEPS, 10_000)})
+            immature.append(ImmatureCount(count, age))
+    return counts, ImmatureUsers(immature, {0: exponential_delays(delay_share * DELAY_STEPS, 10_000)})
 
 
 @pytest.mark.parametrize("days", [7.5, 9, 30])
 def test_late_conversions_do_not_bend_the_rate(days: float) -> None:
     """A rate of 10 % at a maturity of 7 days: "converted, or old enough" would read over 40 % on day 7.5."""
-    counts, pending = steady_traffic(days, 0.10, 7, 0.2)
-    evidence = gather([0], counts, pending)
-    assert evidence.successes.sum() / evidence.exposure.sum() == pytest.approx(0.10, abs=0.004)
-    converted_or_old = evidence.trials.sum() + sum(young.count.successes for young in pending.counts)
-    assert days > 8 or evidence.successes.sum() / converted_or_old > 0.4
-    assert evidence.users.sum() == pytest.approx(1_000 * days, rel=0.01)
-    assert evidence.trials.sum() == pytest.approx(1_000 * (days - 7), rel=0.15)
+    counts, immature = steady_traffic(days, 0.10, 7, 0.2)
+    effective = effective_counts([0], counts, immature)
+    assert effective.successes.sum() / effective.effective_trials.sum() == pytest.approx(0.10, abs=0.004)
+    converted_or_old = effective.trials.sum() + sum(young.count.successes for young in immature.counts)
+    assert days > 8 or effective.successes.sum() / converted_or_old > 0.4
+    assert effective.users.sum() == pytest.approx(1_000 * days, rel=0.01)
+    assert effective.trials.sum() == pytest.approx(1_000 * (days - 7), rel=0.15)
 
 
 def test_without_a_delay_distribution_only_mature_users_count() -> None:
-    counts, pending = steady_traffic(9, 0.10, 7, 0.2)
-    evidence = gather([0], counts, Pending(pending.counts))
-    assert evidence.exposure.sum() == pytest.approx(evidence.trials.sum())
-    assert evidence.successes.sum() / evidence.trials.sum() == pytest.approx(0.10, abs=0.004)
+    counts, immature = steady_traffic(9, 0.10, 7, 0.2)
+    effective = effective_counts([0], counts, ImmatureUsers(immature.counts))
+    assert effective.effective_trials.sum() == pytest.approx(effective.trials.sum())
+    assert effective.successes.sum() / effective.trials.sum() == pytest.approx(0.10, abs=0.004)
 
 
 def test_counts_are_summed_by_segment_and_variant_and_others_left_out() -> None:
     counts = [Count(5, 1, DAY, 10, 1), Count(2, 0, DAY, 20, 2), Count(5, 1, DAY, 30, 3), Count(2, 7, DAY, 99, 9)]
-    evidence = gather([0, 1], counts, NOTHING_PENDING)
-    assert evidence.segments == (2, 5)
-    assert evidence.trials.tolist() == [[20, 0], [0, 40]]
-    assert evidence.successes.tolist() == [[2, 0], [0, 4]]
-    assert evidence.users.tolist() == [20, 40]
+    effective = effective_counts([0, 1], counts, ALL_MATURE)
+    assert effective.segments == (2, 5)
+    assert effective.trials.tolist() == [[20, 0], [0, 40]]
+    assert effective.successes.tolist() == [[2, 0], [0, 4]]
+    assert effective.users.tolist() == [20, 40]
 
 
-def test_the_days_factor_follows_the_base_rate_whatever_was_played() -> None:
+def test_the_days_factor_follows_the_base_rate_whatever_was_drawn() -> None:
     """Arms of 10 and 20 %, the better one played ever more, on days that halve the rates in the end."""
     level = np.array([1.0, 1.0, 0.5])
-    exposure = np.array([[9_000.0, 1_000.0], [5_000.0, 5_000.0], [1_000.0, 9_000.0]])
-    factors = day_factors(exposure, exposure * level[:, None] * [0.10, 0.20])
+    trials = np.array([[9_000.0, 1_000.0], [5_000.0, 5_000.0], [1_000.0, 9_000.0]])
+    factors = day_factors(trials, trials * level[:, None] * [0.10, 0.20])
     assert factors[0] == pytest.approx(factors[1], rel=0.02)
     assert factors[2] / factors[0] == pytest.approx(0.5, rel=0.02)
-    assert (factors * exposure.sum(1)).sum() == pytest.approx(exposure.sum())
+    assert (factors * trials.sum(1)).sum() == pytest.approx(trials.sum())
 
 
 def test_a_better_arm_played_more_is_not_taken_for_better_days() -> None:
-    exposure = np.array([[9_000.0, 1_000.0], [1_000.0, 9_000.0]])
-    assert day_factors(exposure, exposure * [0.10, 0.20]) == pytest.approx([1, 1], abs=0.02)
+    trials = np.array([[9_000.0, 1_000.0], [1_000.0, 9_000.0]])
+    assert day_factors(trials, trials * [0.10, 0.20]) == pytest.approx([1, 1], abs=0.02)
 
 
 def test_thin_days_keep_their_weight() -> None:
-    exposure = np.array([[2_000.0, 2_000.0], [3.0, 3.0]])
+    trials = np.array([[2_000.0, 2_000.0], [3.0, 3.0]])
     successes = np.array([[200.0, 200.0], [3.0, 0.0]])
-    assert day_factors(exposure, successes)[1] == pytest.approx(1, abs=0.7)
+    assert day_factors(trials, successes)[1] == pytest.approx(1, abs=0.7)

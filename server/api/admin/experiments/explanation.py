@@ -11,7 +11,7 @@ from allocator.errors import AssignmentNotFoundError
 from allocator.experiment import DecisionRules, Experiment, Group
 from allocator.hashing import assignment_id, user_key
 from allocator.posterior.effective_trials import Count
-from allocator.redecide import LoggedDecision, agree, replay
+from allocator.redecide import LoggedDecision, agree, redecide
 from allocator.segments import display_name
 from server.api.admin.messages import timestamp
 from server.api.admin.reads import read_experiment
@@ -55,7 +55,7 @@ async def explain_assignment(
     if rules is None or problem:
         response.replay.problem = problem
     else:
-        again = await asyncio.to_thread(replay, experiment, rules, found.logged, counts)
+        again = await asyncio.to_thread(redecide, experiment, rules, found.logged, counts)
         _add_replay(response.replay, experiment, again, found.logged.decision)
     return response
 
