@@ -11,7 +11,8 @@ from allocator.estimates import Estimate
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segmentation import Eligibility, expected_lift
 from allocator.segmentation.evidence import ERROR, LARGEST_LOG, segmentation_evidence
-from allocator.segments import MAX_DIMENSIONS, attribute_name
+from allocator.segmentation.limits import MAX_DIMENSIONS
+from allocator.segments import attribute_name
 from storage.postgres.counts import dimensions
 from storage.postgres.counts.dimensions import WithinRow
 from storage.postgres.pool import Connection
