@@ -1,6 +1,7 @@
-"""Sticky records: the variant that a user has, as small as it can be kept, and how it is asked for."""
+"""Sticky records: the assignment of a user, packed as small as possible, and the questions and answers about it."""
 
 import struct
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,7 +12,10 @@ EXISTING, NEW, NONE, FULL = b"EWNF"
 
 
 class Lookup(msgspec.Struct, frozen=True, gc=False):
-    """One user, on a day since 1970 in the experiment's time zone; without an event nothing is stored."""
+    """A question for one user's assignment. The event is stored if there is none; without an event nothing is stored.
+
+    `day` is in days since 1970-01-01, of the experiment's time zone.
+    """
 
     experiment: int
     user_key: bytes
@@ -20,7 +24,7 @@ class Lookup(msgspec.Struct, frozen=True, gc=False):
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """What there is of a user now; the record's fields are 0 unless `code` is EXISTING or NEW.
+    """A user's record after a lookup. Its fields are 0 unless `code` is EXISTING or NEW.
 
     `assigned_at` is in Unix seconds; `day` is the last one on which the user was seen.
     """
@@ -32,3 +36,18 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     segmentation_version: int
     segment: int
     day: int
+
+
+class PackedRecord(NamedTuple):
+    """A record in Redis's form, and the user whose it is."""
+
+    experiment: int
+    user_key: bytes
+    record: bytes
+
+
+def pack_record(found: Found) -> bytes:
+    """Return a record in Redis's form."""
+    return RECORD.pack(
+        found.assigned_at, found.variant, found.reason, found.segmentation_version, found.segment, found.day
+    )

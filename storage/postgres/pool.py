@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
+from operator import attrgetter
 
 import asyncpg
 
@@ -30,14 +31,17 @@ UNREACHABLE = (
 )
 
 
-def columns(rows: Iterable[Sequence[object] | asyncpg.Record], width: int) -> list[list[object]]:
-    """The first `width` columns of rows, each as the array that `unnest` takes."""
+def columns(rows: Iterable[object], *names: str) -> list[list[object]]:
+    """Return the values of each attribute over all rows: one list for each name, as `unnest` takes them.
+
+    A name may lead to an attribute of an attribute, "cell.day".
+    """
     kept = list(rows)
-    return [[row[column] for row in kept] for column in range(width)]
+    return [list(map(attrgetter(name), kept)) for name in names]
 
 
 async def connect(dsn: str) -> asyncpg.Connection:
-    """One connection. Raises StoreUnavailableError, naming the host but no secret."""
+    """Return one connection. Raises StoreUnavailableError, naming the host but no secret."""
     try:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=_SERVER_SETTINGS)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -47,7 +51,7 @@ async def connect(dsn: str) -> asyncpg.Connection:
 
 
 def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
-    """A transaction that reads everything as of one moment."""
+    """Return a transaction that reads everything as of one moment."""
     transaction: AbstractAsyncContextManager[object] = connection.transaction(
         isolation="repeatable_read", readonly=True
     )
@@ -65,7 +69,7 @@ async def answers(pool: asyncpg.Pool, *, seconds: float) -> bool:
 
 
 async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
-    """A pool of at most `size` connections. Raises StoreUnavailableError."""
+    """Return a pool of at most `size` connections. Raises StoreUnavailableError."""
     try:
         return await asyncpg.create_pool(
             dsn,
@@ -85,7 +89,7 @@ async def _set_up(connection: Connection) -> None:
 
 
 async def close_pool(pool: asyncpg.Pool, *, seconds: float = 5) -> None:
-    """Close, and cut what does not end in time."""
+    """Close the pool, and cut connections that are not returned in time."""
     try:
         await asyncio.wait_for(pool.close(), seconds)
     except TimeoutError:

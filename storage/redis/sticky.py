@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
 from storage.events import ConversionEvent, encode_event
-from storage.records import Found, Lookup
+from storage.records import Found, Lookup, PackedRecord
 from storage.redis import function_library, keys
 from storage.redis.client import Client, EmptyError
 from storage.redis.function_connection import Call, FunctionConnection
@@ -72,9 +72,9 @@ def convert(
     link.call(_convert(shard), (epoch, MOST_EVENTS, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
 
 
-async def restore(client: Client, shard: int, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
-    """Write packed records, by experiment number and user key, whatever is there."""
-    items = b"".join(_RESTORED.pack(experiment, key) + record for experiment, key, record in rows)
+async def restore(client: Client, shard: int, records: Iterable[PackedRecord]) -> None:
+    """Write records of one shard's users, in place of the ones that are there."""
+    items = b"".join(_RESTORED.pack(each.experiment, each.user_key) + each.record for each in records)
     await function_library.call(client, "restore", [keys.record_prefix(shard)], items)
 
 

@@ -1,8 +1,10 @@
-"""Breakdowns of an experiment's users by what is known of them."""
+"""Breakdowns of an experiment's users by the values of their contexts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+import asyncpg
 
 from storage.postgres.pool import Connection
 
@@ -42,6 +44,21 @@ class Group:
 async def breakdown(
     connection: Connection, experiment_number: int, names: Sequence[str], limit: int, now: datetime
 ) -> list[Group]:
-    """The largest groups by one or two dimensions, then the rest if there are more."""
+    """Return the largest groups by one or two dimensions, and then all other users as one group, if there are any."""
     rows = await connection.fetch(_BREAKDOWN, experiment_number, names[0], names[-1], now, limit)
-    return [Group(() if one is None else (one, other)[: len(names)], *counts) for one, other, *counts, _ in rows]
+    return [
+        Group(
+            values=_values(row, len(names)),
+            allocations=row["allocations"],
+            conversions=row["conversions"],
+            trials=row["trials"],
+            successes=row["successes"],
+        )
+        for row in rows
+    ]
+
+
+def _values(row: asyncpg.Record, dimensions: int) -> tuple[str, ...]:
+    if not row["shown"]:
+        return ()
+    return (row["one"],) if dimensions == 1 else (row["one"], row["other"])

@@ -1,13 +1,15 @@
-"""Counts of users by age, of experiments with a maturity: what is pending, and how long conversions take."""
+"""Counts of users by age, of experiments with a maturity: users who are immature, and how long conversions take."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from allocator.posterior.effective_trials import ALL_MATURE, DELAY_STEPS, Count, ImmatureCount, ImmatureUsers
-from storage.postgres.pool import Connection
+from allocator.posterior.effective_trials import ALL_MATURE, DELAY_STEPS, ImmatureCount, ImmatureUsers
+from storage.postgres.counts.counts import Cell, count_of
+from storage.postgres.pool import Connection, columns
 
-_KEPT = 8 * DELAY_STEPS  # cohorts
+_KEPT = 8 * DELAY_STEPS  # cohorts; the functions of the migrations divide a maturity into DELAY_STEPS of them
 
 _ADD_COUNTS = """
     INSERT INTO cohort_counts AS c
@@ -36,14 +38,14 @@ _ADD_DELAYS = """
     ON CONFLICT (experiment_no, cohort, variant_no, delay_step)
         DO UPDATE SET successes = c.successes + excluded.successes
 """
-_PENDING = """
+_IMMATURE = """
     SELECT segment_no, variant_no, day, trials, successes, cohort
-    FROM cohort_counts WHERE experiment_no = $1 AND segmentation_version = $2 AND cohort >= cohort_of($3, $4) - 32
+    FROM cohort_counts WHERE experiment_no = $1 AND segmentation_version = $2 AND cohort >= cohort_of($3, $4) - $5
     ORDER BY segment_no, variant_no, cohort, day
 """
 _DELAYS = """
     SELECT variant_no, delay_step, sum(successes)::bigint AS successes
-    FROM conversion_delays WHERE experiment_no = $1 AND cohort < cohort_of($2, $3) - 32
+    FROM conversion_delays WHERE experiment_no = $1 AND cohort < cohort_of($2, $3) - $4
     GROUP BY variant_no, delay_step
 """
 _RECOUNT_COUNTS = """
@@ -76,37 +78,53 @@ _FORGET_DELAYS = """
 """
 
 
-async def add(
-    connection: Connection, assigned: Sequence[Sequence[object]], converted: Sequence[Sequence[object]]
-) -> None:
-    """Count new users and new successes, given as columns.
+class CohortUsers(NamedTuple):
+    """So many users of one cell and one cohort. `converted_at` is None if they are counted as trials."""
 
-    Columns: experiment, segmentation version, segment, variant, day, assigned at, converted at or None, and how many
-    users.
-    """
-    both = [[*old, *new] for old, new in zip(assigned, converted, strict=True)]
-    await connection.execute(_ADD_COUNTS, *both)
-    experiment, _, _, variant, _, assigned_at, converted_at, _ = converted
-    if experiment:
-        await connection.execute(_ADD_DELAYS, experiment, variant, assigned_at, converted_at)
+    cell: Cell
+    assigned_at: datetime
+    converted_at: datetime | None
+    users: int
 
 
-async def pending(
+async def add(connection: Connection, trials: Sequence[CohortUsers], successes: Sequence[CohortUsers]) -> None:
+    """Count new trials and new successes, in the transaction that changes the log."""
+    await connection.execute(
+        _ADD_COUNTS,
+        *columns(
+            (*trials, *successes),
+            "cell.experiment",
+            "cell.segmentation_version",
+            "cell.segment",
+            "cell.variant",
+            "cell.day",
+            "assigned_at",
+            "converted_at",
+            "users",
+        ),
+    )
+    if successes:
+        delays = columns(successes, "cell.experiment", "cell.variant", "assigned_at", "converted_at")
+        await connection.execute(_ADD_DELAYS, *delays)
+
+
+async def immature(
     connection: Connection, experiment_number: int, segmentation_version: int, maturity_seconds: int, now: datetime
 ) -> ImmatureUsers:
-    """What is younger than the maturity, and the delays of what is not."""
+    """Return the counts of immature users by age, and the delays with which mature users converted."""
     if not maturity_seconds:
         return ALL_MATURE
     delays: dict[int, list[int]] = defaultdict(lambda: [0] * DELAY_STEPS)
-    for row in await connection.fetch(_DELAYS, experiment_number, now, maturity_seconds):
+    for row in await connection.fetch(_DELAYS, experiment_number, now, maturity_seconds, DELAY_STEPS):
         delays[row["variant_no"]][row["delay_step"]] = row["successes"]
     current = now.timestamp() * DELAY_STEPS / maturity_seconds
     counts = []
-    for *count, cohort in await connection.fetch(
-        _PENDING, experiment_number, segmentation_version, now, maturity_seconds
-    ):
-        age = (current - cohort - 0.5) / DELAY_STEPS
-        counts.append(ImmatureCount(Count(*count), min(max(age, 0.0), 1.0)))
+    rows = await connection.fetch(
+        _IMMATURE, experiment_number, segmentation_version, now, maturity_seconds, DELAY_STEPS
+    )
+    for row in rows:
+        age = (current - row["cohort"] - 0.5) / DELAY_STEPS
+        counts.append(ImmatureCount(count_of(row), min(max(age, 0.0), 1.0)))
     return ImmatureUsers(counts, delays)
 
 
@@ -129,6 +147,6 @@ async def recount_all(connection: Connection, now: datetime) -> None:
 
 
 async def forget(connection: Connection, now: datetime) -> None:
-    """Delete cohorts that have nothing more to say."""
+    """Delete cohorts that are too old to say anything about delays."""
     await connection.execute(_FORGET_COUNTS, now, _KEPT)
     await connection.execute(_FORGET_DELAYS, now, _KEPT)

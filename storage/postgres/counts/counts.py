@@ -1,11 +1,14 @@
-"""Counts: what is published from, and what results show."""
+"""Counts of users by segment, variant and day: posteriors are made from them, and results show them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import NamedTuple
+
+import asyncpg
 
 from allocator.experiment import Experiment
-from allocator.posterior.effective_trials import Count
+from allocator.posterior.effective_trials import DELAY_STEPS, Count
 from storage.postgres.pool import Connection, columns
 
 _CREATE_CELLS = """
@@ -35,18 +38,38 @@ _SEGMENT_COUNTS = """
     WITH young AS (
         SELECT segment_no, variant_no, sum(trials) AS trials, sum(successes) AS successes
         FROM cohort_counts JOIN experiments USING (experiment_no)
-        WHERE experiment_no = $1 AND segmentation_version = $2 AND cohort >= cohort_of($3, maturity_seconds) - 32
+        WHERE experiment_no = $1 AND segmentation_version = $2 AND cohort >= cohort_of($3, maturity_seconds) - $4
         GROUP BY 1, 2
     ), counted AS (
         SELECT segment_no, variant_no, sum(trials) AS trials, sum(successes) AS successes
         FROM segment_counts WHERE experiment_no = $1 AND segmentation_version = $2
         GROUP BY 1, 2
     )
-    SELECT segment_no, segment_key, variant_no, c.trials::bigint, c.successes::bigint,
-        (c.trials - coalesce(y.trials, 0))::bigint, (c.successes - coalesce(y.successes, 0))::bigint
+    SELECT segment_no AS segment, segment_key, variant_no AS variant, c.trials::bigint AS allocations,
+        c.successes::bigint AS conversions, (c.trials - coalesce(y.trials, 0))::bigint AS trials,
+        (c.successes - coalesce(y.successes, 0))::bigint AS successes
     FROM counted c JOIN experiment_segments s USING (segment_no) LEFT JOIN young y USING (segment_no, variant_no)
     WHERE s.experiment_no = $1 AND s.segmentation_version = $2
 """
+
+
+class Cell(NamedTuple):
+    """Where users are counted: those who are in a segment and were assigned to a variant on a day."""
+
+    experiment: int
+    segmentation_version: int
+    segment: int
+    variant: int
+    day: date
+
+
+class CellChange(NamedTuple):
+    """What is added to a cell. `next_version` is the posterior version that will be the first to know it."""
+
+    cell: Cell
+    trials: int
+    successes: int
+    next_version: int
 
 
 @dataclass(frozen=True)
@@ -65,19 +88,27 @@ class SegmentCount:
     successes: int
 
 
-async def add(connection: Connection, rows: Iterable[tuple[object, ...]]) -> None:
-    """Add trials and successes to cells, in the transaction that changes the log.
+def count_of(row: asyncpg.Record) -> Count:
+    """Read a row with segment_no, variant_no, day, trials and successes."""
+    return Count(
+        segment=row["segment_no"],
+        variant=row["variant_no"],
+        day=row["day"],
+        trials=row["trials"],
+        successes=row["successes"],
+    )
 
-    A row: experiment, segmentation version, segment, variant, day, trials, successes, and the posterior version that
-    will first know them.
-    """
-    ordered = sorted(rows)  # so that workers cannot wait for each other in a ring
-    await connection.execute(_CREATE_CELLS, *columns(ordered, 5))
-    await connection.execute(_ADD_COUNTS, *columns(ordered, 8))
+
+async def add(connection: Connection, changes: Iterable[CellChange]) -> None:
+    """Add trials and successes to cells, in the transaction that changes the log."""
+    ordered = sorted(changes)  # by cell, so that workers cannot wait for each other in a ring
+    cells = columns(ordered, "cell.experiment", "cell.segmentation_version", "cell.segment", "cell.variant", "cell.day")
+    await connection.execute(_CREATE_CELLS, *cells)
+    await connection.execute(_ADD_COUNTS, *cells, *columns(ordered, "trials", "successes", "next_version"))
 
 
 async def daily_counts(connection: Connection, experiment_number: int, segmentation_version: int) -> list[Count]:
-    """All counts of one segmentation, a day each."""
+    """Return all counts of one segmentation, by day."""
     rows = await connection.fetch(
         """
         SELECT segment_no, variant_no, day, trials, successes FROM segment_counts
@@ -87,11 +118,11 @@ async def daily_counts(connection: Connection, experiment_number: int, segmentat
         experiment_number,
         segmentation_version,
     )
-    return [Count(*row) for row in rows]
+    return [count_of(row) for row in rows]
 
 
 async def mature_days(connection: Connection, experiment: Experiment, now: datetime) -> list[Count]:
-    """Counts of the serving segmentation, a day each: of days whose users are all as old as the maturity."""
+    """Return the counts of the segmentation that serves, by day, of the days whose users are all mature."""
     rows = await connection.fetch(
         """
         SELECT segment_no, variant_no, day, trials, successes FROM segment_counts JOIN experiments USING (experiment_no)
@@ -102,19 +133,19 @@ async def mature_days(connection: Connection, experiment: Experiment, now: datet
         experiment.segmentation_version,
         now,
     )
-    return [Count(*row) for row in rows]
+    return [count_of(row) for row in rows]
 
 
 async def segment_counts(
     connection: Connection, experiment_number: int, segmentation_version: int, now: datetime
 ) -> list[SegmentCount]:
-    """All counts of one segmentation, over all days."""
-    rows = await connection.fetch(_SEGMENT_COUNTS, experiment_number, segmentation_version, now)
-    return [SegmentCount(*row) for row in rows]
+    """Return all counts of one segmentation, each over all days."""
+    rows = await connection.fetch(_SEGMENT_COUNTS, experiment_number, segmentation_version, now, DELAY_STEPS)
+    return [SegmentCount(**row) for row in rows]
 
 
 async def unpublished(connection: Connection) -> set[int]:
-    """Numbers of experiments with counts that no posterior version knows."""
+    """Return the numbers of the experiments with counts that no posterior version knows yet."""
     rows = await connection.fetch(
         """
         SELECT experiment_no FROM experiments e WHERE EXISTS (
@@ -126,7 +157,7 @@ async def unpublished(connection: Connection) -> set[int]:
 
 
 async def experiment_ids(connection: Connection, numbers: set[int]) -> set[str]:
-    """The ids of experiments by number."""
+    """Return the ids of the experiments with these numbers."""
     rows = await connection.fetch(
         "SELECT experiment_id FROM experiments WHERE experiment_no = ANY($1::int[])", sorted(numbers)
     )

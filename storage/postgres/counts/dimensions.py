@@ -1,4 +1,4 @@
-"""Users by the values of dimensions, a day each: what recommendations rest on, so that no check reads the log."""
+"""Counts of users by the values of each dimension and by day: recommendations rest on them, not on the whole log."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,18 +113,36 @@ _WITHIN = """
             < (($5::timestamptz - make_interval(secs => maturity_seconds)) AT TIME ZONE time_zone)::date
     ), largest_segments AS (SELECT segment FROM users GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $7
     ), largest_values AS (SELECT value FROM users GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $8)
-    SELECT CASE WHEN segment IN (SELECT segment FROM largest_segments) THEN segment ELSE 'other' END,
-        CASE WHEN value IN (SELECT value FROM largest_values) THEN value ELSE 'other' END,
-        day, variant_no, count(*), count(*) FILTER (WHERE success)
+    SELECT CASE WHEN segment IN (SELECT segment FROM largest_segments) THEN segment ELSE 'other' END AS segment,
+        CASE WHEN value IN (SELECT value FROM largest_values) THEN value ELSE 'other' END AS value,
+        day, variant_no, count(*) AS trials, count(*) FILTER (WHERE success) AS successes
     FROM users GROUP BY 1, 2, 3, 4
 """
 
-_Place = tuple[int, date, int]  # experiment, day, variant
 _Seen = Counter[tuple[str, str]]  # users by dimension and value
 
 
+class Assigned(NamedTuple):
+    """What users have in common who were assigned to a variant on a day."""
+
+    experiment: int
+    day: date
+    variant: int
+
+
+class _Change(NamedTuple):
+    experiment: int
+    dimension: str
+    day: date
+    value: str
+    variant: int
+    visitors: int
+    trials: int
+    successes: int
+
+
 class WithinRow(NamedTuple):
-    """Matured users of one day, variant, segment by other dimensions, and value of the dimension."""
+    """Mature users of one day, variant, segment by other dimensions, and value of the dimension."""
 
     segment: str
     value: str
@@ -135,87 +153,95 @@ class WithinRow(NamedTuple):
 
 
 class Tally:
-    """What a batch of events adds."""
+    """Sums up what a batch of events adds."""
 
     def __init__(self) -> None:
-        """Nothing."""
-        self._new: dict[_Place, _Seen] = {}
-        self._back: dict[_Place, _Seen] = {}
-        self._won: dict[_Place, _Seen] = {}
+        self._new: dict[Assigned, _Seen] = {}
+        self._back: dict[Assigned, _Seen] = {}
+        self._won: dict[Assigned, _Seen] = {}
 
-    def assigned(self, place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
-        """Users who were assigned on the day."""
-        _see(self._new, place, contexts)
+    def assigned(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
+        """Add new users, by their contexts."""
+        _see(self._new, users, contexts)
 
-    def came_back(self, place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
-        """Users who were assigned before, and were seen on the day."""
-        _see(self._back, place, contexts)
+    def came_back(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
+        """Add users who were assigned before; the day of `users` is the one on which they came back."""
+        _see(self._back, users, contexts)
 
-    def converted(self, place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
-        """Users who were assigned on the day, and are successes now."""
-        _see(self._won, place, contexts)
+    def converted(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
+        """Add users who have become successes."""
+        _see(self._won, users, contexts)
 
-    def rows(self) -> list[tuple[object, ...]]:
-        """As `add` takes them."""
-        rows: list[tuple[object, ...]] = []
-        for place in self._new.keys() | self._back.keys() | self._won.keys():
-            new, back, won = (part.get(place, Counter()) for part in (self._new, self._back, self._won))
-            number, day, variant = place
-            for dimension, value in new.keys() | back.keys() | won.keys():
-                pair = dimension, value
-                counts = new[pair] + back[pair], new[pair], won[pair]
-                rows.append((number, dimension, day, value, variant, *counts))
-        return rows
+    def changes(self) -> list[_Change]:
+        """Return what is added to each count."""
+        changes: list[_Change] = []
+        for users in self._new.keys() | self._back.keys() | self._won.keys():
+            new, back, won = (part.get(users, Counter()) for part in (self._new, self._back, self._won))
+            for seen in new.keys() | back.keys() | won.keys():
+                dimension, value = seen
+                changes.append(
+                    _Change(
+                        experiment=users.experiment,
+                        dimension=dimension,
+                        day=users.day,
+                        value=value,
+                        variant=users.variant,
+                        visitors=new[seen] + back[seen],
+                        trials=new[seen],
+                        successes=won[seen],
+                    )
+                )
+        return changes
 
 
-def _see(part: dict[_Place, _Seen], place: _Place, contexts: Iterable[Mapping[str, str]]) -> None:
+def _see(part: dict[Assigned, _Seen], users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
     kept = list(contexts)
-    seen = part.setdefault(place, Counter())
+    seen = part.setdefault(users, Counter())
     seen.update(chain.from_iterable(context.items() for context in kept))
     seen[_EVERYONE, _EVERYONE] += len(kept)
 
 
 async def add(connection: Connection, tally: Tally) -> None:
     """Add a batch, in the transaction that stores it."""
-    rows = tally.rows()
-    if rows:
-        await connection.execute(_ADD, *columns(rows, 8), _MOST_VALUES, _MOST_DIMENSIONS)
+    changes = tally.changes()
+    if changes:
+        await connection.execute(_ADD, *columns(changes, *_Change._fields), _MOST_VALUES, _MOST_DIMENSIONS)
 
 
 async def differences(connection: Connection, experiment_number: int | None = None) -> int:
-    """How many cells are not what the log says, of one experiment or all. Visitors are in no log."""
+    """Return how many counts differ from the log, of one experiment or of all. No log has visitors, so not these."""
     return len(await connection.fetch(_DIFFERENCES, experiment_number))
 
 
 async def repair(connection: Connection, experiment_number: int | None = None) -> None:
-    """Let the counts of one experiment or all be what the log says."""
+    """Set the counts of one experiment, or of all, to what the log says."""
     await connection.execute(_REPAIR, experiment_number)
 
 
 async def forget(connection: Connection, now: datetime) -> None:
-    """Delete days that are not kept."""
+    """Delete the days that are older than KEPT_DAYS."""
     await connection.execute("DELETE FROM dimension_counts WHERE day < $1", now.date() - timedelta(KEPT_DAYS))
 
 
 async def read(
     connection: Connection, experiment: Experiment, variants: Sequence[int], first: date, end: date
 ) -> list[DimensionCounts]:
-    """Counts of these variants from a day to before another: everyone's, then each dimension's by its context name."""
+    """Return counts of these variants from `first` to before `end`: everyone's, then each dimension's by its name."""
     rows = await connection.fetch(_READ, experiment.number, first, end, variants, _MOST_VALUES)
     arm_of = {number: arm for arm, number in enumerate(variants)}
-    day_of = {day: place for place, day in enumerate(sorted({row["day"] for row in rows}))}
+    day_of = {day: index for index, day in enumerate(sorted({row["day"] for row in rows}))}
     values: dict[str, dict[str, int]] = {}
     for row in rows:
         known = values.setdefault(row["dimension"], {})
         known.setdefault(row["value"], len(known))
-    found = {
-        name: DimensionCounts(name, tuple(known), *np.zeros((2, len(day_of), len(known), len(variants)), np.int64))
-        for name, known in values.items()
-    }
-    for dimension, value, day, variant, trials, successes in rows:
-        counts = found[dimension]
-        place = day_of[day], values[dimension][value], arm_of[variant]
-        counts.trials[place], counts.successes[place] = trials, successes
+    found = {}
+    for name, known in values.items():
+        shape = len(day_of), len(known), len(variants)
+        found[name] = DimensionCounts(name, tuple(known), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    for row in rows:
+        counts = found[row["dimension"]]
+        cell = day_of[row["day"]], values[row["dimension"]][row["value"]], arm_of[row["variant_no"]]
+        counts.trials[cell], counts.successes[cell] = row["trials"], row["successes"]
     return [found[name] for name in sorted(found)]
 
 
@@ -228,10 +254,30 @@ async def within(
     first: date,
     now: datetime,
 ) -> list[WithinRow]:
-    """The log of these variants by a dimension in each segment by the others, as named in contexts, from a day on.
+    """Return the log of these variants from a day on, by the values of a dimension in each segment by the others.
 
-    The largest segments and values by themselves, the rest of each under "other".
+    Dimensions are named as in contexts. The largest segments and values have rows of their own, the rest of each is
+    under "other".
     """
-    most = experiment.segmentation.max_segments, _MOST_WITHIN
-    rows = await connection.fetch(_WITHIN, experiment.number, others, dimension, first, now, variants, *most)
-    return [WithinRow(*row) for row in rows]
+    rows = await connection.fetch(
+        _WITHIN,
+        experiment.number,
+        others,
+        dimension,
+        first,
+        now,
+        variants,
+        experiment.segmentation.max_segments,
+        _MOST_WITHIN,
+    )
+    return [
+        WithinRow(
+            segment=row["segment"],
+            value=row["value"],
+            day=row["day"],
+            variant=row["variant_no"],
+            trials=row["trials"],
+            successes=row["successes"],
+        )
+        for row in rows
+    ]

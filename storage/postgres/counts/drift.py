@@ -1,4 +1,4 @@
-"""How the users of late differ from those that a cluster model was trained on."""
+"""How recent users differ from those that a cluster model was trained on."""
 
 from datetime import datetime, timedelta
 
@@ -7,13 +7,17 @@ from storage.encryption import Secrets
 from storage.postgres.pool import Connection
 from storage.postgres.segmentation import cluster_models, trainings
 
-_LATELY, _MOST = timedelta(days=7), 5_000  # a week, since weekdays differ
+_RECENT = timedelta(days=7)  # a whole week, since weekdays differ
+_MOST_USERS = 5_000
 
 
 async def recent_drift(
     connection: Connection, secrets: Secrets, experiment_number: int, model_version: int, now: datetime
 ) -> tuple[Drift, int] | None:
-    """The drift of the last week, and of how many users; None where none came. Raises ClusterModelUnreadableError."""
+    """Return the drift of the last week's users, and how many these are; None if there are none.
+
+    Raises ClusterModelUnreadableError.
+    """
     model = await cluster_models.load(connection, secrets, experiment_number, model_version)
-    users = await trainings.recent_contexts(connection, experiment_number, now - _LATELY, _MOST)
+    users = await trainings.recent_contexts(connection, experiment_number, now - _RECENT, _MOST_USERS)
     return (model.drift(users), len(users)) if users else None

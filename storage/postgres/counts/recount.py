@@ -1,14 +1,15 @@
-"""The counts against the log that they summarise: compared in one snapshot, repaired by what is missing."""
+"""Compares counts with the log that they summarise, in one snapshot, and adds what is missing."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import date
 
 from storage.postgres.counts import counts
+from storage.postgres.counts.counts import Cell, CellChange
 from storage.postgres.pool import Connection
 
 _DIFFERENCES = """
-    SELECT experiment_no, segmentation_version, segment_no, variant_no, day,
+    SELECT experiment_no AS experiment, segmentation_version, segment_no AS segment, variant_no AS variant, day,
         coalesce(l.trials, 0) - coalesce(c.trials, 0) AS trials,
         coalesce(l.successes, 0) - coalesce(c.successes, 0) AS successes
     FROM (SELECT * FROM segment_counts WHERE $1::int IS NULL OR experiment_no = $1) c FULL JOIN (
@@ -38,19 +39,33 @@ class Difference:
 
 
 async def differences(connection: Connection, experiment_number: int | None = None) -> list[Difference]:
-    """Every cell that differs, of one experiment or all. Drains may go on: rows and counts change together."""
-    return [Difference(*row) for row in await connection.fetch(_DIFFERENCES, experiment_number)]
+    """Return every cell that differs, of one experiment or of all.
+
+    Workers may go on to drain events meanwhile: they change rows and counts together.
+    """
+    return [Difference(**row) for row in await connection.fetch(_DIFFERENCES, experiment_number)]
 
 
 async def repair(connection: Connection, found: Sequence[Difference]) -> None:
-    """Add what is missing to the counts as they are by now, for the next posterior version to know."""
+    """Add what is missing to the counts as they are by now. The next posterior version knows it."""
     async with connection.transaction():
         versions = await connection.fetch(
             """
-            SELECT experiment_no, posterior_version + 1 AS pending_version FROM experiments
+            SELECT experiment_no, posterior_version + 1 AS next_version FROM experiments
             WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE
             """,
             sorted({each.experiment for each in found}),
         )
-        pending = {row["experiment_no"]: row["pending_version"] for row in versions}
-        await counts.add(connection, [(*astuple(each), pending[each.experiment]) for each in found])
+        next_versions = {row["experiment_no"]: row["next_version"] for row in versions}
+        await counts.add(
+            connection,
+            [
+                CellChange(
+                    Cell(each.experiment, each.segmentation_version, each.segment, each.variant, each.day),
+                    each.trials,
+                    each.successes,
+                    next_versions[each.experiment],
+                )
+                for each in found
+            ],
+        )

@@ -1,7 +1,8 @@
-"""Who comes: users lately, by segment, which decides what segments are kept; visitors and bots a day."""
+"""Traffic of experiments: recent users by segment, which decide what segments are kept; visitors and bots a day."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from typing import NamedTuple
 
 from allocator.experiment import Experiment
 from storage.postgres.pool import Connection, columns
@@ -31,13 +32,26 @@ _NOTE_ACTIVITY = """
 """
 
 
+class LastActivity(NamedTuple):
+    """When a user was assigned last, and when one converted last in the primary metric."""
+
+    assigned_at: datetime | None
+    converted_at: datetime | None
+
+
+class _Activity(NamedTuple):
+    experiment: int
+    assigned_at: datetime | None
+    converted_at: datetime | None
+
+
 async def segmented(connection: Connection) -> list[str]:
-    """The ids of experiments that answer segments."""
+    """Return the ids of the running experiments that are segmented by dimensions."""
     return [row["experiment_id"] for row in await connection.fetch(_SEGMENTED)]
 
 
 async def users_since(connection: Connection, experiment: Experiment, day: date) -> int:
-    """How many users were assigned from that day on."""
+    """Return how many users were assigned from that day on."""
     users: int = await connection.fetchval(
         """
         SELECT coalesce(sum(trials), 0)::bigint FROM segment_counts
@@ -53,7 +67,10 @@ async def users_since(connection: Connection, experiment: Experiment, day: date)
 async def recent_segments(
     connection: Connection, experiment: Experiment, since: datetime, *, limit: int
 ) -> dict[str, int]:
-    """Users since then by the key of their context, whatever they were answered; the largest."""
+    """Return the segment keys that most contexts since then have, with the number of users of each.
+
+    What segment users were answered does not matter.
+    """
     rows = await connection.fetch(_RECENT, experiment.number, experiment.segmentation.segment_by, since, limit)
     return {row["segment_key"]: row["users"] for row in rows}
 
@@ -61,14 +78,14 @@ async def recent_segments(
 async def store_segments(
     connection: Connection, experiment: Experiment, active: Mapping[str, int], retired: Mapping[str, int]
 ) -> None:
-    """Keep what the registry says, so that it can be restored."""
+    """Store the segments of the registry, so that it can be restored."""
     keys, numbers = [*active, *retired], [*active.values(), *retired.values()]
     flags = [False] * len(active) + [True] * len(retired)
     await connection.execute(_STORE, experiment.number, experiment.segmentation_version, keys, numbers, flags)
 
 
 async def add_visitors(connection: Connection, visitors: Mapping[tuple[int, date], int]) -> None:
-    """Add users who are new on a day, by experiment number and day."""
+    """Add users who were not seen before on the day, by experiment number and day."""
     await connection.executemany(
         """
         INSERT INTO experiment_traffic_stats AS s (experiment_no, day, visitors) VALUES ($1, $2, $3)
@@ -81,22 +98,25 @@ async def add_visitors(connection: Connection, visitors: Mapping[tuple[int, date
 async def note_activity(
     connection: Connection, assigned: Iterable[tuple[int, datetime]], converted: Iterable[tuple[int, datetime]]
 ) -> None:
-    """Note that users were assigned and have converted, by experiment number."""
-    times = [(number, at, None) for number, at in assigned] + [(number, None, at) for number, at in converted]
-    await connection.execute(_NOTE_ACTIVITY, *columns(times, 3))
+    """Note when users were assigned and converted, by experiment number."""
+    times = [_Activity(number, at, None) for number, at in assigned]
+    times += [_Activity(number, None, at) for number, at in converted]
+    await connection.execute(_NOTE_ACTIVITY, *columns(times, "experiment", "assigned_at", "converted_at"))
 
 
-async def activity(connection: Connection, experiment_number: int) -> tuple[datetime | None, datetime | None]:
-    """When a user was assigned last, and when one converted."""
+async def activity(connection: Connection, experiment_number: int) -> LastActivity:
+    """Return when an experiment was last heard of."""
     row = await connection.fetchrow(
         "SELECT last_assignment_at, last_conversion_at FROM experiment_activity WHERE experiment_no = $1",
         experiment_number,
     )
-    return (None, None) if row is None else tuple(row)
+    if row is None:
+        return LastActivity(None, None)
+    return LastActivity(row["last_assignment_at"], row["last_conversion_at"])
 
 
 async def visitors(connection: Connection, experiment_number: int, first: date, end: date) -> dict[date, int]:
-    """Distinct users of each day, from one to before another; days without any are left out."""
+    """Return the distinct users of each day from `first` to before `end`; days without any are left out."""
     rows = await connection.fetch(
         "SELECT day, visitors FROM experiment_traffic_stats"
         " WHERE experiment_no = $1 AND day >= $2 AND day < $3 AND visitors > 0 ORDER BY day",
@@ -119,12 +139,12 @@ async def add_bot_requests(connection: Connection, requests: Mapping[tuple[int, 
 
 
 def _in_order(daily: Mapping[tuple[int, date], int]) -> list[tuple[int, date, int]]:
-    """So that writers cannot wait for each other in a ring."""
+    """Sort the rows, so that writers cannot wait for each other in a ring."""
     return sorted((number, day, count) for (number, day), count in daily.items())
 
 
 async def bot_requests(connection: Connection, experiment_number: int) -> int:
-    """All requests of bots for an experiment."""
+    """Return how many requests bots have made for an experiment."""
     requests: int = await connection.fetchval(
         "SELECT coalesce(sum(bot_requests), 0)::bigint FROM experiment_traffic_stats WHERE experiment_no = $1",
         experiment_number,

@@ -1,4 +1,4 @@
-"""Who comes: new assignments into the log, and visits of users who are there.
+"""Writes new assignments into the log, and the last day on which users were seen.
 
 The caller is in a transaction, and holds the experiments. Knows nothing of counts.
 """
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -71,6 +72,35 @@ _GROUPS = {each.value: each.name for each in Group}
 _encode_json = msgspec.json.Encoder().encode
 
 
+class _AnsweredSegment(NamedTuple):
+    experiment: int
+    segmentation_version: int
+    segment: int
+    segment_key: str
+
+
+class _StagedAssignment(NamedTuple):
+    """A row of the stage, whose columns have these names. A number without a name becomes NULL, which is refused."""
+
+    experiment_no: int
+    user_key: bytes
+    variant_no: int
+    segmentation_version: int
+    segment_no: int
+    reason: str | None
+    allocation_group: str | None
+    posterior_version: int
+    revision: int
+    propensity: float
+    marginal_propensity: float
+    q_segment: float
+    q_global: float
+    context: str
+    assigned_at: int
+    day: date
+    labels: str
+
+
 async def assign(
     connection: Connection,
     events: Sequence[AssignmentEvent],
@@ -78,34 +108,37 @@ async def assign(
     models: Mapping[int, Mapping[int, int]],
     labeller: Labeller,
 ) -> list[asyncpg.Record]:
-    """Store those of users who have no assignment; answers the new ones as `credit` takes them, with their keys.
+    """Store the assignments of users who have none. Returns the new ones as `credit` takes them, with their keys.
 
-    events: one for each user. models: by experiment, the model of each segmentation that counts and has one.
+    events: one for each user. models: by experiment, the model of each segmentation version that is counted and has
+    one.
     """
     if not events:
         return []
-    segments = sorted({(e.experiment, e.segmentation_version, e.segment, e.segment_key) for e in events})
-    await connection.execute(_INSERT_SEGMENTS, *columns(segments, 4))
+    segments = {_AnsweredSegment(e.experiment, e.segmentation_version, e.segment, e.segment_key) for e in events}
+    await connection.execute(_INSERT_SEGMENTS, *columns(sorted(segments), *_AnsweredSegment._fields))
     await connection.execute(_CREATE_STAGE)
     labels = await _labels(connection, events, models, labeller)
     with _storable():
         await connection.copy_records_to_table(
             "staged_assignments",
-            records=(
-                (*_row(e, time_zones[e.experiment]), _encode_json(labels.get((e.experiment, e.user_key), {})).decode())
-                for e in events
-            ),
+            records=(_staged(e, time_zones[e.experiment], labels.get((e.experiment, e.user_key), {})) for e in events),
+            columns=_StagedAssignment._fields,
         )
     return list(await connection.fetch(_INSERT_ASSIGNMENTS))
 
 
 async def visit(connection: Connection, events: Sequence[VisitEvent]) -> list[asyncpg.Record]:
-    """Note the last day of users who have an assignment; answers those who had not been seen on the day."""
-    users: dict[date, list[tuple[int, bytes]]] = defaultdict(list)
+    """Note the last day of users who have an assignment. Returns those who had not been seen on the day."""
+    visits: dict[date, list[VisitEvent]] = defaultdict(list)
     with _storable():
         for event in sorted(events, key=lambda e: (e.experiment, e.user_key)):
-            users[_EPOCH + timedelta(event.day)].append((event.experiment, event.user_key))
-    return [row for day in sorted(users) for row in await connection.fetch(_SEE, day, *columns(users[day], 2))]
+            visits[_EPOCH + timedelta(event.day)].append(event)
+    return [
+        row
+        for day in sorted(visits)
+        for row in await connection.fetch(_SEE, day, *columns(visits[day], "experiment", "user_key"))
+    ]
 
 
 async def _labels(
@@ -114,7 +147,10 @@ async def _labels(
     models: Mapping[int, Mapping[int, int]],
     labeller: Labeller,
 ) -> dict[tuple[int, bytes], dict[str, int]]:
-    """Segments by segmentation version, of users who were answered under another one; "other" where nobody can tell."""
+    """Return segments by segmentation version, of users who were answered under another version.
+
+    Where a model cannot be read, the segment is "other".
+    """
     labels: dict[tuple[int, bytes], dict[str, int]] = defaultdict(dict)
     for number, versions in models.items():
         for version, model in versions.items():
@@ -132,32 +168,32 @@ async def _labels(
 
 @contextmanager
 def _storable() -> Iterator[None]:
-    """What is too large for Python or for a column is the event's fault, as if PostgreSQL had refused it."""
+    """Raise DataError, as PostgreSQL does, where a value of an event is too large for Python."""
     try:
         yield
     except (OverflowError, ValueError) as error:
         raise asyncpg.DataError(str(error)) from error
 
 
-def _row(event: AssignmentEvent, time_zone: ZoneInfo) -> tuple[object, ...]:
-    """In the order of the stage's columns but the last. A number without a name becomes NULL, which is refused."""
-    return (
-        event.experiment,
-        event.user_key,
-        event.variant,
-        event.segmentation_version,
-        event.segment,
-        _REASONS.get(event.reason),
-        _GROUPS.get(event.group),
-        event.posterior_version,
-        event.revision,
-        event.propensity,
-        event.marginal,
-        event.q_segment,
-        event.q_global,
-        _encode_json(event.context).decode(),
-        event.assigned_at,
-        _day(event.assigned_at, time_zone),
+def _staged(event: AssignmentEvent, time_zone: ZoneInfo, labels: Mapping[str, int]) -> _StagedAssignment:
+    return _StagedAssignment(
+        experiment_no=event.experiment,
+        user_key=event.user_key,
+        variant_no=event.variant,
+        segmentation_version=event.segmentation_version,
+        segment_no=event.segment,
+        reason=_REASONS.get(event.reason),
+        allocation_group=_GROUPS.get(event.group),
+        posterior_version=event.posterior_version,
+        revision=event.revision,
+        propensity=event.propensity,
+        marginal_propensity=event.marginal,
+        q_segment=event.q_segment,
+        q_global=event.q_global,
+        context=_encode_json(event.context).decode(),
+        assigned_at=event.assigned_at,
+        day=_day(event.assigned_at, time_zone),
+        labels=_encode_json(labels).decode(),
     )
 
 

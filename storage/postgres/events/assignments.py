@@ -1,4 +1,4 @@
-"""Assignments as sticky records: what Postgres knows of users while Redis does not."""
+"""Assignments of the log as sticky records: for users whom Redis does not know, or cannot be asked about."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -6,7 +6,7 @@ import asyncpg
 
 from allocator.experiment import Reason
 from storage.postgres.pool import Connection, columns, snapshot
-from storage.records import EXISTING, RECORD, Found, Lookup
+from storage.records import EXISTING, Found, Lookup, PackedRecord, pack_record
 
 _RECORD = """
     experiment_no, user_key, extract(epoch FROM assigned_at)::bigint AS assigned_at, variant_no, reason,
@@ -24,29 +24,29 @@ _ALL = f"""
 
 
 async def find(connection: Connection, lookups: Sequence[Lookup]) -> list[Found | None]:
-    """The records of users, None where there is none."""
-    users = [(lookup.experiment, lookup.user_key) for lookup in lookups]
-    rows = await connection.fetch(_FIND, *columns(users, 2))
-    found = {(row["experiment_no"], row["user_key"]): Found(EXISTING, *_record(row)) for row in rows}
-    return [found.get(user) for user in users]
+    """Return the record of each user, None where there is none."""
+    rows = await connection.fetch(_FIND, *columns(lookups, "experiment", "user_key"))
+    found = {(row["experiment_no"], row["user_key"]): _found(row) for row in rows}
+    return [found.get((lookup.experiment, lookup.user_key)) for lookup in lookups]
 
 
 async def packed_records(
     connection: asyncpg.Connection, shard: int, shards: int, *, chunk: int
-) -> AsyncIterator[list[tuple[int, bytes, bytes]]]:
-    """All records of a shard's users, packed, by experiment number and user key: in chunks of one snapshot."""
+) -> AsyncIterator[list[PackedRecord]]:
+    """Yield all records of a shard's users, in chunks of one snapshot."""
     async with snapshot(connection):
         cursor = await connection.cursor(_ALL, shards, shard)
         while rows := await cursor.fetch(chunk):
-            yield [(row["experiment_no"], row["user_key"], RECORD.pack(*_record(row))) for row in rows]
+            yield [PackedRecord(row["experiment_no"], row["user_key"], pack_record(_found(row))) for row in rows]
 
 
-def _record(row: asyncpg.Record) -> tuple[int, int, int, int, int, int]:
-    return (
-        row["assigned_at"],
-        row["variant_no"],
-        Reason[row["reason"]],
-        row["segmentation_version"],
-        row["segment_no"],
-        row["day"],
+def _found(row: asyncpg.Record) -> Found:
+    return Found(
+        code=EXISTING,
+        assigned_at=row["assigned_at"],
+        variant=row["variant_no"],
+        reason=Reason[row["reason"]],
+        segmentation_version=row["segmentation_version"],
+        segment=row["segment_no"],
+        day=row["day"],
     )

@@ -1,28 +1,27 @@
-"""Credits rows of the log to the cells that they are in, under every segmentation that counts."""
+"""Counts rows of the log in their cells, under every segmentation for which users are counted."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 
 import asyncpg
 
 from storage.postgres.counts import cohorts, counts
-from storage.postgres.pool import Connection, columns
-
-_Credited = tuple[int, int, int, int, date, datetime, datetime | None, int]
-_Cell = tuple[int, int, int, int, date]  # experiment, segmentation version, segment, variant, day
+from storage.postgres.counts.cohorts import CohortUsers
+from storage.postgres.counts.counts import Cell, CellChange
+from storage.postgres.pool import Connection
 
 
 @dataclass(frozen=True)
 class Counting:
-    """What an experiment's rows count for: segmentation versions, and the posterior version that first knows it.
+    """How an experiment's rows are counted: for which segmentation versions.
 
-    Cohorts are skipped where there are none because all users are mature at once.
+    next_version: the posterior version that will be the first to know them. has_cohorts: False where all users are
+    mature at once, so that none are counted by age.
     """
 
     versions: tuple[int, ...]
-    pending_version: int
+    next_version: int
     has_cohorts: bool = True
 
 
@@ -32,33 +31,35 @@ async def credit(
     successes: Iterable[asyncpg.Record],
     counting: Mapping[int, Counting],
 ) -> set[int]:
-    """Count new trials and new successes; answers the experiments whose counts changed.
+    """Count new trials and new successes. Returns the numbers of the experiments whose counts changed.
 
     Rows have experiment_no, cells, variant_no, day, assigned_at and converted_at, and `users` if a row stands for
     several. The caller holds their experiments.
     """
-    assigned: list[_Credited] = [(*row[:6], None, row[7]) for row in _expand(trials, counting)]
-    converted = _expand(successes, counting)
-    by_cell = _by_cell(assigned), _by_cell(converted)
-    cells = by_cell[0] | by_cell[1]
+    assigned = _expand(trials, counting, are_successes=False)
+    converted = _expand(successes, counting, are_successes=True)
+    new_trials, new_successes = _sum_by_cell(assigned), _sum_by_cell(converted)
+    cells = new_trials.keys() | new_successes.keys()
     await counts.add(
-        connection, [(*cell, by_cell[0][cell], by_cell[1][cell], counting[cell[0]].pending_version) for cell in cells]
+        connection,
+        [
+            CellChange(cell, new_trials[cell], new_successes[cell], counting[cell.experiment].next_version)
+            for cell in cells
+        ],
     )
-    if any(counting[cell[0]].has_cohorts for cell in cells):
-        await cohorts.add(connection, columns(assigned, 8), columns(converted, 8))
-    return {cell[0] for cell in cells}
+    if any(counting[cell.experiment].has_cohorts for cell in cells):
+        await cohorts.add(connection, assigned, converted)
+    return {cell.experiment for cell in cells}
 
 
-def _expand(rows: Iterable[asyncpg.Record], counting: Mapping[int, Counting]) -> list[_Credited]:
+def _expand(
+    rows: Iterable[asyncpg.Record], counting: Mapping[int, Counting], *, are_successes: bool
+) -> list[CohortUsers]:
     return [
-        (
-            number,
-            version,
-            row["cells"][str(version)],
-            row["variant_no"],
-            row["day"],
+        CohortUsers(
+            Cell(number, version, row["cells"][str(version)], row["variant_no"], row["day"]),
             row["assigned_at"],
-            row["converted_at"],
+            row["converted_at"] if are_successes else None,
             row.get("users", 1),
         )
         for row in rows
@@ -68,8 +69,8 @@ def _expand(rows: Iterable[asyncpg.Record], counting: Mapping[int, Counting]) ->
     ]
 
 
-def _by_cell(rows: Iterable[_Credited]) -> Counter[_Cell]:
-    users: Counter[_Cell] = Counter()
+def _sum_by_cell(rows: Iterable[CohortUsers]) -> Counter[Cell]:
+    users: Counter[Cell] = Counter()
     for row in rows:
-        users[row[:5]] += row[7]
+        users[row.cell] += row.users
     return users

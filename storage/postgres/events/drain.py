@@ -8,10 +8,10 @@ FOR UPDATE and counting takes it FOR SHARE.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
-from msgspec.structs import astuple
 
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent
 from storage.postgres.counts import dimensions, traffic
@@ -23,7 +23,7 @@ from storage.postgres.pool import Connection, columns
 # Reading comes after locking, in a statement of its own: one statement would see what was there before it waited.
 _LOCK_EXPERIMENTS = "SELECT FROM experiments WHERE experiment_no = ANY($1::int[]) ORDER BY experiment_no FOR SHARE"
 _READ_EXPERIMENTS = """
-    SELECT experiment_no, posterior_version + 1 AS pending_version, time_zone, primary_metric,
+    SELECT experiment_no, posterior_version + 1 AS next_version, time_zone, primary_metric,
         maturity_seconds > 0 AS has_cohorts,
         ARRAY(SELECT segmentation_version FROM counted_segmentations c WHERE c.experiment_no = e.experiment_no)
             AS versions,
@@ -44,9 +44,9 @@ _INSERT_CONVERSIONS = """
 """
 # Clocks differ: a conversion that is dated before its assignment was right after it.
 _CREDIT = """
-    UPDATE assignments a SET converted_at = greatest(c.occurred_at, assigned_at), converted_version = c.pending_version
+    UPDATE assignments a SET converted_at = greatest(c.occurred_at, assigned_at), converted_version = c.next_version
     FROM unnest($1::int[], $2::bytea[], $3::timestamptz[], $4::bigint[])
-            AS c (experiment_no, user_key, occurred_at, pending_version)
+            AS c (experiment_no, user_key, occurred_at, next_version)
         JOIN experiments e USING (experiment_no)
     WHERE a.experiment_no = c.experiment_no AND a.user_key = c.user_key
         AND (a.converted_at IS NULL OR NOT is_success(a.assigned_at, a.converted_at, e.maturity_seconds)
@@ -56,8 +56,15 @@ _CREDIT = """
 """
 
 
+class _FirstConversion(NamedTuple):
+    experiment: int
+    user_key: bytes
+    occurred_at: datetime
+    next_version: int
+
+
 async def write(connection: Connection, events: Sequence[Event], labeller: Labeller) -> set[int]:
-    """Store and count events in one transaction; answers the experiments whose counts changed.
+    """Store and count events in one transaction. Returns the numbers of the experiments whose counts changed.
 
     Raises:
         asyncpg.DataError, asyncpg.IntegrityConstraintViolationError: one of the events cannot be stored; none is.
@@ -81,7 +88,7 @@ async def write(connection: Connection, events: Sequence[Event], labeller: Label
         visits = await visit(connection, [e for e in events if isinstance(e, VisitEvent)])
         await _note_traffic(connection, trials, successes, visits, users)
         counting = {
-            number: Counting(tuple(row["versions"]), row["pending_version"], row["has_cohorts"])
+            number: Counting(tuple(row["versions"]), row["next_version"], row["has_cohorts"])
             for number, row in experiments.items()
         }
         return await credit(connection, trials, successes, counting)
@@ -94,20 +101,21 @@ async def _note_traffic(
     visits: Sequence[asyncpg.Record],
     users: Mapping[tuple[int, bytes], AssignmentEvent],
 ) -> None:
-    """Who came, by day and by what is known of them, and when."""
+    """Count users by day and by their contexts, and note when they came."""
     tally = dimensions.Tally()
     visitors: Counter[tuple[int, date]] = Counter()
     for row in trials:
         number, day = row["experiment_no"], row["day"]
         visitors[number, day] += row["users"]
         contexts = (users[number, key].context for key in row["user_keys"])
-        tally.assigned((number, day, row["variant_no"]), contexts)
+        tally.assigned(dimensions.Assigned(number, day, row["variant_no"]), contexts)
     for row in visits:
         number, day = row["experiment_no"], row["seen_on"]
         visitors[number, day] += 1
-        tally.came_back((number, day, row["variant_no"]), [row["context"]])
+        tally.came_back(dimensions.Assigned(number, day, row["variant_no"]), [row["context"]])
     for row in successes:
-        tally.converted((row["experiment_no"], row["day"], row["variant_no"]), [row["context"]])
+        users_of_day = dimensions.Assigned(row["experiment_no"], row["day"], row["variant_no"])
+        tally.converted(users_of_day, [row["context"]])
     await traffic.add_visitors(connection, visitors)
     await dimensions.add(connection, tally)
     await traffic.note_activity(
@@ -120,19 +128,19 @@ async def _note_traffic(
 async def _convert(
     connection: Connection, events: Sequence[ConversionEvent], experiments: dict[int, asyncpg.Record]
 ) -> list[asyncpg.Record]:
-    """The assignments that became successes."""
+    """Store conversions, and return the assignments that became successes."""
     if not events:
         return []
-    rows = sorted(map(astuple, events), key=lambda row: row[:4])
+    ordered = sorted(events, key=lambda event: (event.experiment, event.user_key, event.metric, event.event_id))
+    names = "experiment", "user_key", "metric", "event_id", "value", "currency", "occurred_at"
     first: dict[tuple[int, bytes], datetime] = {}
-    for row in await connection.fetch(_INSERT_CONVERSIONS, *columns(rows, 7)):
+    for row in await connection.fetch(_INSERT_CONVERSIONS, *columns(ordered, *names)):
         if row["metric"] == experiments[row["experiment_no"]]["primary_metric"]:
             user = row["experiment_no"], row["user_key"]
             first[user] = min(row["occurred_at"], first.get(user, row["occurred_at"]))
-    credited = [(*user, occurred_at, _pending(experiments, user)) for user, occurred_at in sorted(first.items())]
-    return [row for row in await connection.fetch(_CREDIT, *columns(credited, 4)) if row["success"]]
-
-
-def _pending(experiments: dict[int, asyncpg.Record], cell: Sequence[object]) -> int:
-    version: int = experiments[cell[0]]["pending_version"]  # type: ignore[index]
-    return version
+    credited = [
+        _FirstConversion(number, user_key, occurred_at, experiments[number]["next_version"])
+        for (number, user_key), occurred_at in sorted(first.items())
+    ]
+    rows = await connection.fetch(_CREDIT, *columns(credited, *_FirstConversion._fields))
+    return [row for row in rows if row["success"]]

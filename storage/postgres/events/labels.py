@@ -1,4 +1,4 @@
-"""The segments of stored contexts under cluster models. Under dimensions SQL tells them: segment_of."""
+"""Finds the segments of stored contexts under cluster models. Under dimensions the SQL function segment_of does it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ _MOST_MODELS = 256
 
 
 class Labeller:
-    """Keeps models once they are read: a version never changes."""
+    """Finds segments by models, which it keeps once they are read: a version never changes."""
 
     def __init__(self, secrets: Secrets) -> None:
         """Nothing is read yet."""
@@ -26,12 +26,12 @@ class Labeller:
         model_version: int,
         contexts: Sequence[Mapping[str, str]],
     ) -> list[int]:
-        """The segment number of each context. Raises ClusterModelUnreadableError."""
-        place = experiment_number, model_version
-        model = self._models.get(place)
+        """Return the segment number of each context. Raises ClusterModelUnreadableError."""
+        key = experiment_number, model_version
+        model = self._models.get(key)
         if model is None:
-            model = await cluster_models.load(connection, self._secrets, *place)
+            model = await cluster_models.load(connection, self._secrets, experiment_number, model_version)
             if len(self._models) >= _MOST_MODELS:
                 self._models.clear()
-            self._models[place] = model
+            self._models[key] = model
         return [cluster_segment(int(number)) for number in model.label(contexts)]

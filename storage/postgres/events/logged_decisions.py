@@ -1,4 +1,4 @@
-"""What a decision was made of: its row of the log, and the counts that its posterior version knew."""
+"""What a past decision rested on: its row of the log, and the counts that its posterior version knew."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +7,7 @@ from allocator.decision import Decision
 from allocator.experiment import Group, Reason
 from allocator.posterior.effective_trials import Count
 from allocator.redecide import LoggedDecision
+from storage.postgres.counts.counts import count_of
 from storage.postgres.pool import Connection
 
 # A segment without a key of its own is "other".
@@ -32,7 +33,7 @@ _COUNTS = """
 
 @dataclass(frozen=True)
 class LoggedAssignment:
-    """All that is on record of an assignment.
+    """A stored assignment.
 
     segment_key: as it was answered. credited_key: where it counts in the segmentation that serves.
     maturity_from: the first posterior version that was made under the experiment's present maturity.
@@ -49,7 +50,7 @@ class LoggedAssignment:
 
 
 async def find(connection: Connection, experiment_number: int, user_key: bytes) -> LoggedAssignment | None:
-    """The assignment of a user, if it is stored."""
+    """Return the stored assignment of a user; None if there is none."""
     row = await connection.fetchrow(_FIND, experiment_number, user_key)
     if row is None:
         return None
@@ -84,9 +85,9 @@ async def find(connection: Connection, experiment_number: int, user_key: bytes) 
 async def counts_as_of(
     connection: Connection, experiment_number: int, segmentation_version: int, posterior_version: int
 ) -> list[Count]:
-    """The counts of a segmentation as a posterior version knew them, a day each, in one pass over the log.
+    """Return the counts of a segmentation by day, as a posterior version knew them, in one pass over the log.
 
     They hold for the versions that were made under the present maturity.
     """
     rows = await connection.fetch(_COUNTS, experiment_number, str(segmentation_version), posterior_version)
-    return [Count(*row) for row in rows]
+    return [count_of(row) for row in rows]

@@ -1,4 +1,4 @@
-"""The log of assignments, summed for estimates: one row for each period, segment and variant, however long the log."""
+"""The log of assignments, summed for estimates: one row for each period, segment and variant, however long it is."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -65,7 +65,7 @@ async def summed_log(
     since: datetime | None = None,
     by_day: bool = False,
 ) -> SummedLog | None:
-    """What estimates need of one segmentation's log; None before any user is mature.
+    """Return the log of one segmentation, summed for estimates; None before any user is mature.
 
     control: a variant number. since: only of users who came from then on; by_day: periods are days from then on,
     rather than shorter where there are few days.
@@ -93,7 +93,12 @@ async def summed_log(
         return array
 
     def weights(letter: str) -> WeightSums:
-        return WeightSums(*(spread(f"{letter}_{name}") for name in ("total", "won", "squares", "squares_won")))
+        return WeightSums(
+            total=spread(f"{letter}_total"),
+            won=spread(f"{letter}_won"),
+            squares=spread(f"{letter}_squares"),
+            squares_won=spread(f"{letter}_squares_won"),
+        )
 
     lowest = np.ones(len(variants))
     for (_, _, variant), row in zip(cells, rows, strict=True):
@@ -113,7 +118,7 @@ async def summed_log(
 
 
 def period_seconds(span: float) -> float:
-    """How long a period is: a day, or less where the log spans fewer than _LEAST_PERIODS of them."""
+    """Return how long a period is: a day, or less where the log spans fewer than _LEAST_PERIODS days."""
     return min(_DAY_SECONDS, (span + 1.0) / _LEAST_PERIODS)
 
 

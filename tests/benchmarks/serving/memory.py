@@ -14,7 +14,7 @@ from allocator.experiment import Group, Reason
 from server.runtime.endpoints import read_endpoints
 from server.tasks import end
 from storage.events import AssignmentEvent
-from storage.records import RECORD, Found, Lookup
+from storage.records import RECORD, Found, Lookup, PackedRecord
 from storage.redis import keys, sticky, streams
 from storage.redis.function_connection import FunctionConnection
 from tests.benchmarks.row import Row
@@ -44,7 +44,7 @@ class _Store:
         """Records as the function stores them, without their events, which are drained in an installation."""
         record = RECORD.pack(1_770_000_000, 1, Reason.SAMPLED, 1, 5, _DAY)
         for _ in range(assignments // _CHUNK):
-            rows = [(_EXPERIMENT, os.urandom(16), record) for _ in range(_CHUNK)]
+            rows = [PackedRecord(_EXPERIMENT, os.urandom(16), record) for _ in range(_CHUNK)]
             await sticky.restore(self.place.redis, _SHARD, rows)
 
     async def settled(self) -> None:
