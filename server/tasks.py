@@ -1,4 +1,4 @@
-"""Background tasks: run together until cancelled, and end for certain."""
+"""Background tasks: they run together until cancelled, and are cancelled for certain."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -8,11 +8,11 @@ from typing import Any
 import structlog
 
 log = structlog.get_logger()
-_PATIENCE_SECONDS = 1.0
+_CANCEL_AGAIN_SECONDS = 1.0
 
 
 async def run_together(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run until cancelled, or until one of them ends; then end all, and raise what the first one raised."""
+    """Run coroutines until this is cancelled or one of them ends. Then end all, and raise what that one raised."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -22,21 +22,27 @@ async def run_together(*coroutines: Coroutine[Any, Any, None]) -> None:
         task.result()
 
 
-async def keep_on(step: Callable[[], Awaitable[None]], seconds: float, what: str) -> None:
-    """Take a step every so many seconds, until cancelled; what fails is logged as `what` interrupted."""
+async def repeat(step: Callable[[], Awaitable[None]], seconds: float, activity: str) -> None:
+    """Run a step again and again until cancelled, with so many seconds between two runs.
+
+    A step that fails is logged, and tried again after the same time. activity: what the step does, for the log.
+    """
     while True:
         try:
             await step()
         except Exception as error:
-            log.warning(f"{what} interrupted", error=repr(error))
+            log.warning(f"{activity} failed, trying again in {seconds:g} s", error=repr(error))
         await asyncio.sleep(seconds)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:
-    """Cancel, again and again: a library that is just then connecting or timing out may swallow a cancellation."""
-    pending = {task for task in tasks if not task.done()}
-    while pending:
-        for task in pending:
+    """Cancel tasks, and wait until they have ended.
+
+    They are cancelled again every second, since a library may swallow a cancellation while it connects or times out.
+    """
+    running = {task for task in tasks if not task.done()}
+    while running:
+        for task in running:
             task.cancel()
-        with suppress(asyncio.CancelledError):  # of whoever ends the tasks: they end first
-            _, pending = await asyncio.wait(pending, timeout=_PATIENCE_SECONDS)
+        with suppress(asyncio.CancelledError):  # of the caller, who must not leave before the tasks
+            _, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)

@@ -1,1 +1,1 @@
-"""Alerts: what is looked at, what it means, and how people come to know."""
+"""Alerts: what is checked, and how an alert is raised and resolved. People get notices of both."""

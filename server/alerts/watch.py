@@ -1,12 +1,12 @@
-"""Looks every minute for what needs a look: one worker at a time, over all running experiments."""
+"""Checks all running experiments every minute, and raises and resolves alerts. One worker at a time does so."""
 
 import asyncpg
 import structlog
 
-from server.alerts.checks import CHECKS, Look, experiment_of
-from server.alerts.report import report
+from server.alerts.checks import CHECKS, CheckInput, load_experiment
+from server.alerts.updates import update_alert
 from server.clock import Clock
-from server.tasks import keep_on
+from server.tasks import repeat
 from storage.postgres import locks
 from storage.postgres.operations import alerts
 from storage.postgres.operations.alerts import AlertKind
@@ -17,22 +17,21 @@ log = structlog.get_logger()
 _INTERVAL_SECONDS = 60.0
 
 
-class Watch:
-    """Raises what is new, and resolves what is over."""
+class AlertWatch:
+    """Raises an alert for each new problem, and resolves it when the problem is over."""
 
     def __init__(self, pool: asyncpg.Pool, redis: Client, shards: int, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
         self._shards = shards
         self._clock = clock
 
     async def run(self) -> None:
-        """Look until cancelled, through outages of both stores."""
-        await keep_on(self.once, _INTERVAL_SECONDS, "looking for alerts")
+        """Check until cancelled, through outages of both stores."""
+        await repeat(self.run_once, _INTERVAL_SECONDS, "checking for alerts")
 
-    async def once(self) -> None:
-        """Look at everything, unless another worker does. A check that fails keeps its alerts as they are."""
+    async def run_once(self) -> None:
+        """Run all checks, unless another worker does. If one fails, its alerts stay as they are."""
         async with (
             self._pool.acquire() as connection,
             locks.try_lease(connection, locks.ALERT_WATCH) as is_obtained,
@@ -43,17 +42,22 @@ class Watch:
                 try:
                     await self._check(connection, kind)
                 except Exception as error:
-                    log.warning("not checked", alert=kind.value, error=repr(error))
+                    log.warning("alert not checked, trying again in a minute", alert=kind.value, error=repr(error))
 
     async def _check(self, connection: Connection, kind: AlertKind) -> None:
         now = self._clock()
-        still_open = await alerts.still_open(connection, kind)
-        problems = await CHECKS[kind](Look(connection, self._redis, self._shards, still_open, now))
-        over = {place for place in still_open.keys() - problems.found.keys() if place[0] not in problems.undecided}
-        for number, key in sorted(over ^ (problems.found.keys() - still_open.keys()), key=str):
+        open_since = await alerts.still_open(connection, kind)
+        problems = await CHECKS[kind](CheckInput(connection, self._redis, self._shards, open_since, now))
+        begun = problems.found.keys() - open_since.keys()
+        over = {
+            (number, key)
+            for number, key in open_since.keys() - problems.found.keys()
+            if number not in problems.unchecked
+        }
+        for number, key in sorted(begun | over, key=str):
             problem = problems.found.get((number, key))
             async with connection.transaction():
-                experiment = None if number is None else await experiment_of(connection, number)
-                await report(connection, experiment, kind, key, problem, now)
+                experiment = None if number is None else await load_experiment(connection, number)
+                await update_alert(connection, experiment, kind, key, problem, now)
             event = "alert resolved" if problem is None else "alert raised"
             log.info(event, alert=kind.value, key=key, experiment=experiment and experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""Moving an experiment to another segmentation: for people and for Samplit itself."""
+"""How an experiment's next segmentation is begun, for people and for Samplit itself."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,15 +19,23 @@ async def begin_segmentation(
     now: datetime,
     origin: Origin | None = None,
 ) -> None:
-    """Prepare it; origin: the recommendation that it comes from. The caller holds the experiment FOR UPDATE."""
-    model = await _model(connection, experiment, actor, now) if mode is SegmentationMode.AUTO else None
+    """Ask for another segmentation. The worker prepares it beside the one that serves, and then lets it serve.
+
+    Mode AUTO takes the newest cluster model. If there is none, a training is requested as soon as the experiment has
+    enough assignments. The caller's transaction must hold the experiment FOR UPDATE.
+
+    segment_by: names as in the configuration; empty unless the mode is MANUAL. actor: who asked for it. origin: the
+    recommendation that it comes from, if any.
+    """
+    model = await _choose_model(connection, experiment, actor, now) if mode is SegmentationMode.AUTO else None
     await segmentations.prepare(connection, experiment.number, mode, segment_by, actor, now, model, origin)
 
 
-async def _model(connection: Connection, experiment: Experiment, actor: str, now: datetime) -> int | None:
-    """The newest model. If there is none, one is trained as soon as it can be."""
-    for version in await cluster_models.usable(connection, experiment.number):
-        return version
+async def _choose_model(connection: Connection, experiment: Experiment, actor: str, now: datetime) -> int | None:
+    """Return the version of the newest model; without one, request a training if there are enough assignments."""
+    versions = await cluster_models.usable(connection, experiment.number)
+    if versions:
+        return versions[0]
     if await trainings.count_assignments(connection, experiment.number) >= MIN_ASSIGNMENTS:
         await trainings.request(connection, experiment.number, actor, now)
     return None

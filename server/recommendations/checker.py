@@ -1,4 +1,7 @@
-"""Looks at an experiment, proposes what to do, and does it where it may."""
+"""Checks an experiment: reads what is known, stores what to recommend, and accepts it where Samplit may do so.
+
+The statistics are `server.recommendations.findings`', the rules `server.recommendations.proposals`'.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,12 +14,12 @@ import structlog
 from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segmentation import Eligibility, Proposal, RecommendationKind
-from server.alerts.report import report
+from server.alerts.updates import update_alert
 from server.clock import Clock
-from server.recommendations.apply import apply
-from server.recommendations.findings import Findings, find
-from server.recommendations.notices import tell_recommended
-from server.recommendations.proposals import proposals
+from server.recommendations.acceptance import accept_recommendation
+from server.recommendations.findings import Findings, gather_findings
+from server.recommendations.notices import notify_of_recommendation
+from server.recommendations.proposals import make_proposals
 from storage.encryption import Secrets
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
@@ -28,17 +31,21 @@ from storage.redis import publications
 from storage.redis.client import UNREACHABLE, Client
 
 log = structlog.get_logger()
-_PATIENCE = timedelta(hours=1)  # until what was begun should serve
+_PREPARED_WITHIN = timedelta(hours=1)  # a segmentation that takes longer raises an alert
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What a check found. `proposed` would be, `open` is kept; `action` says what was done, if anything."""
+class CheckResult:
+    """What a check found and did.
+
+    proposals: what there is to recommend. recommendations: what is stored of it and open, empty after a preview.
+    action: what Samplit did itself, in words; empty if nothing.
+    """
 
     experiment: Experiment
     eligibility: Eligibility
-    proposed: Sequence[Proposal]
-    open: Sequence[Recommendation] = ()
+    proposals: Sequence[Proposal]
+    recommendations: Sequence[Recommendation] = ()
     action: str = ""
 
 
@@ -46,135 +53,157 @@ class Checker:
     """Checks experiments, for people and for the schedule."""
 
     def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
         self._secrets = secrets
         self._clock = clock
 
-    async def look(self, experiment_id: str) -> Checked:
-        """Change nothing. Raises ExperimentNotFoundError."""
+    async def preview(self, experiment_id: str) -> CheckResult:
+        """Return what a check would find, and change nothing. Raises ExperimentNotFoundError."""
         async with self._pool.acquire() as connection:
-            found = await self._find(connection, experiment_id)
-        return Checked(found.experiment, found.eligibility, proposals(found))
+            findings = await self._gather_findings(connection, experiment_id)
+        return CheckResult(findings.experiment, findings.eligibility, make_proposals(findings))
 
-    async def check(self, experiment_id: str) -> Checked:
-        """Propose, and act where auto_activation is on. Raises ExperimentNotFoundError."""
+    async def check(self, experiment_id: str) -> CheckResult:
+        """Store what is recommended, and accept the best of it where auto_activation is on.
+
+        An automatic change that fails, or that does not serve within an hour, raises an alert; the next check that
+        succeeds resolves it. Raises ExperimentNotFoundError, and whatever made an automatic change fail.
+        """
         async with self._pool.acquire() as connection:
-            found = await self._find(connection, experiment_id)
-            proposed = proposals(found)
-            checked, wanted = await self._keep(connection, found, proposed)
-            if wanted is None:
-                await self._report(connection, checked.experiment, _stuck(found))
-                return checked
+            findings = await self._gather_findings(connection, experiment_id)
+            proposals = make_proposals(findings)
+            result, chosen = await self._store_recommendations(connection, findings, proposals)
+            if chosen is None:
+                await self._update_alert(connection, result.experiment, _late_preparation(findings))
+                return result
+            summary = chosen.proposal.summary
             try:
-                after = await self._act(connection, checked.experiment, wanted)
+                changed = await self._accept(connection, result.experiment, chosen)
             except Exception as error:
-                problem = f"could not {wanted.proposal.summary}: {type(error).__name__}, the worker's log has more"
-                await self._report(connection, checked.experiment, problem)
+                problem = f"Samplit could not {summary} ({type(error).__name__}); the worker's log says why"
+                await self._update_alert(connection, result.experiment, problem)
                 raise
-            await self._report(connection, checked.experiment, None)
-        if after is None:
-            return checked
-        await self._publish(after)
-        log.info("segmentation changed by itself", done=wanted.proposal.summary, experiment=experiment_id)
-        return replace(checked, experiment=after, action=wanted.proposal.summary)
+            await self._update_alert(connection, result.experiment, None)
+        if changed is None:
+            return result
+        await self._publish(changed)
+        log.info("segmentation changed automatically", experiment=experiment_id, change=summary)
+        return replace(result, experiment=changed, action=summary)
 
-    async def _find(self, connection: Connection, experiment_id: str) -> Findings:
+    async def _gather_findings(self, connection: Connection, experiment_id: str) -> Findings:
         async with snapshot(connection):
             experiment = await experiments.get(connection, experiment_id)
             if experiment is None:
                 raise ExperimentNotFoundError(experiment_id)
-            return await find(connection, self._secrets, experiment, self._clock())
+            return await gather_findings(connection, self._secrets, experiment, self._clock())
 
-    async def _keep(
-        self, connection: Connection, found: Findings, proposed: list[Proposal]
-    ) -> tuple[Checked, Recommendation | None]:
-        """Store what is proposed, unless the experiment is segmented otherwise by now; and what Samplit may do."""
+    async def _store_recommendations(
+        self, connection: Connection, findings: Findings, proposals: list[Proposal]
+    ) -> tuple[CheckResult, Recommendation | None]:
+        """Store the proposals as recommendations, and return the one that Samplit may accept itself.
+
+        Nothing is stored where the experiment has changed since the findings were read. People get a notice of each new
+        recommendation, except the one that Samplit accepts.
+        """
         now = self._clock()
-        wanted = None
+        chosen = None
         async with connection.transaction():
-            experiment = await self._locked(connection, found.experiment)
-            usual = await self._restored(connection, experiment, now)
-            await serving_state.note_check(connection, experiment.experiment_id, now)
-            if found.pending is not None or not await self._is_as(connection, experiment, found):
-                return Checked(usual, found.eligibility, proposed), None
-            kept, new = await recommendations.propose(connection, experiment, proposed, now)
-            if experiment.segmentation.auto_activation:
-                wanted = await self._own_choice(connection, experiment, kept)
+            locked = await self._lock_experiment(connection, findings.experiment)
+            experiment = await self._restore_baseline_share(connection, locked, now)
+            await serving_state.note_check(connection, locked.experiment_id, now)
+            if findings.pending_segmentation is not None or not await _is_unchanged(connection, locked, findings):
+                return CheckResult(experiment, findings.eligibility, proposals), None
+            stored, new = await recommendations.propose(connection, locked, proposals, now)
+            if locked.segmentation.auto_activation:
+                chosen = await _choose_automatic_change(connection, locked, stored)
             for each in new:
-                if each is not wanted:
-                    await tell_recommended(connection, experiment, each.proposal, now)
-        if usual is not experiment:
-            await self._publish(usual)
-        return Checked(usual, found.eligibility, proposed, kept), wanted
+                if each is not chosen:
+                    await notify_of_recommendation(connection, locked, each.proposal, now)
+        if experiment is not locked:
+            await self._publish(experiment)
+        return CheckResult(experiment, findings.eligibility, proposals, stored), chosen
 
-    async def _restored(self, connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
-        """With the usual baseline share, once the time of a larger one is over."""
+    async def _restore_baseline_share(
+        self, connection: Connection, experiment: Experiment, now: datetime
+    ) -> Experiment:
+        """Set the usual baseline share again, once the time of a larger one is over. Return the experiment as it is."""
         state = await serving_state.state(connection, experiment.number)
         if state.baseline_share_after is None or state.baseline_share_until is None or state.baseline_share_until > now:
             return experiment
         await serving_state.plan_baseline(connection, experiment.number, None, None)
-        usual = replace(experiment, baseline_share=state.baseline_share_after)
-        was, now_is = {"baseline_share": experiment.baseline_share}, {"baseline_share": usual.baseline_share}
-        await audit.record(connection, experiment.number, audit.SAMPLIT, "experiment.update", was, now_is, now)
-        return await experiments.update(connection, usual, now)
-
-    async def _is_as(self, connection: Connection, experiment: Experiment, found: Findings) -> bool:
-        """Whether the experiment is still what was looked at."""
-        then = found.experiment
-        return (
-            experiment.segmentation_version == then.segmentation_version
-            and (experiment.state, experiment.variants) == (then.state, then.variants)
-            and await segmentations.pending(connection, experiment.number) is None
-        )
+        restored = replace(experiment, baseline_share=state.baseline_share_after)
+        old, new = {"baseline_share": experiment.baseline_share}, {"baseline_share": restored.baseline_share}
+        await audit.record(connection, experiment.number, audit.SAMPLIT, "experiment.update", old, new, now)
+        return await experiments.update(connection, restored, now)
 
     async def _publish(self, experiment: Experiment) -> None:
-        """What cannot be published now is by the reconciler, within seconds."""
+        """Publish the experiment. If Redis is out of reach, the reconciler publishes it when it is back."""
         with suppress(*UNREACHABLE):
             await publications.publish_experiment(self._redis, experiment)
 
-    async def _act(self, connection: Connection, experiment: Experiment, wanted: Recommendation) -> Experiment | None:
-        """The experiment as it is then; None if it may not be done any more."""
+    async def _accept(
+        self, connection: Connection, experiment: Experiment, recommendation: Recommendation
+    ) -> Experiment | None:
+        """Accept a recommendation as Samplit. Return the changed experiment; None if that is not allowed any more."""
         now = self._clock()
         async with connection.transaction():
-            before = await self._locked(connection, experiment)
-            may = before.segmentation.auto_activation
-            if not may or not await recommendations.holds(connection, wanted, before, now):
+            locked = await self._lock_experiment(connection, experiment)
+            if not locked.segmentation.auto_activation:
                 return None
-            return await apply(connection, before, wanted, audit.SAMPLIT, now)
+            if not await recommendations.holds(connection, recommendation, locked, now):
+                return None
+            return await accept_recommendation(connection, locked, recommendation, audit.SAMPLIT, now)
 
-    async def _locked(self, connection: Connection, experiment: Experiment) -> Experiment:
-        found = await experiments.get(connection, experiment.experiment_id, lock=True)
-        if found is None:
+    async def _lock_experiment(self, connection: Connection, experiment: Experiment) -> Experiment:
+        locked = await experiments.get(connection, experiment.experiment_id, lock=True)
+        if locked is None:
             raise ExperimentNotFoundError(experiment.experiment_id)
-        return found
+        return locked
 
-    async def _own_choice(
-        self, connection: Connection, experiment: Experiment, kept: Sequence[Recommendation]
-    ) -> Recommendation | None:
-        """What Samplit may do by itself, where it may. It takes back what was recommended; clusters it tries once."""
-        origin = (await serving_state.state(connection, experiment.number)).recommendation_id
-        for each in kept:
-            match each.proposal.kind:
-                case RecommendationKind.SEGMENT_BY:
-                    return each
-                case RecommendationKind.TURN_OFF if origin is not None:
-                    return each
-                case RecommendationKind.USE_CLUSTERS if experiment.segmentation.auto_clustering_enabled:
-                    if not await recommendations.was_accepted(connection, experiment, each.proposal.kind):
-                        return each
-        return None
-
-    async def _report(self, connection: Connection, experiment: Experiment, problem: str | None) -> None:
+    async def _update_alert(self, connection: Connection, experiment: Experiment, problem: str | None) -> None:
         async with connection.transaction():
-            await report(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", problem, self._clock())
+            kind = AlertKind.AUTO_ACTIVATION_FAILED
+            await update_alert(connection, experiment, kind, "", problem, self._clock())
 
 
-def _stuck(found: Findings) -> str | None:
-    """Why what Samplit wanted does not serve though it should by now."""
-    pending = found.pending
-    if pending is None or pending.actor != audit.SAMPLIT or found.now - pending.created_at < _PATIENCE:
+async def _is_unchanged(connection: Connection, experiment: Experiment, findings: Findings) -> bool:
+    """Return whether what the findings rest on is still so. The caller holds the experiment FOR UPDATE."""
+    then = findings.experiment
+    return (
+        experiment.segmentation_version == then.segmentation_version
+        and (experiment.state, experiment.variants) == (then.state, then.variants)
+        and await segmentations.pending(connection, experiment.number) is None
+    )
+
+
+async def _choose_automatic_change(
+    connection: Connection, experiment: Experiment, stored: Sequence[Recommendation]
+) -> Recommendation | None:
+    """Return the first recommendation that Samplit may accept itself, if any.
+
+    It may segment by a dimension, turn off a segmentation that came from a recommendation, and try clusters once.
+    """
+    origin = (await serving_state.state(connection, experiment.number)).recommendation_id
+    for each in stored:
+        match each.proposal.kind:
+            case RecommendationKind.SEGMENT_BY:
+                return each
+            case RecommendationKind.TURN_OFF if origin is not None:
+                return each
+            case RecommendationKind.USE_CLUSTERS if experiment.segmentation.auto_clustering_enabled:
+                if not await recommendations.was_accepted(connection, experiment, each.proposal.kind):
+                    return each
+    return None
+
+
+def _late_preparation(findings: Findings) -> str | None:
+    """Return why a segmentation that Samplit began does not serve after an hour; None if there is no such problem."""
+    pending = findings.pending_segmentation
+    if pending is None or pending.actor != audit.SAMPLIT or findings.now - pending.created_at < _PREPARED_WITHIN:
         return None
-    waits = pending.mode is SegmentationMode.AUTO and pending.model_version is None
-    return f"still not segmented otherwise: {'clusters are not trained' if waits else 'history is not read again'}"
+    if pending.mode is SegmentationMode.AUTO and pending.model_version is None:
+        missing = "its clusters are not trained (see `samplit clusters status`)"
+    else:
+        missing = "users who came before are not assigned to its segments yet (is a worker running?)"
+    return f"the segmentation that Samplit began is not ready after an hour: {missing}"

@@ -1,4 +1,7 @@
-"""Everything that recommendations rest on, of one experiment, as of one moment."""
+"""Findings: everything that recommendations rest on, of one experiment, as of one moment.
+
+Findings are read in one snapshot of the database. What to recommend is for `server.recommendations.proposals` to say.
+"""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -11,8 +14,8 @@ from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, ExperimentState, SegmentationMode
 from allocator.segmentation import Condition, DimensionCounts, Eligibility, check_eligibility
 from allocator.segmentation.evidence import SegmentationEvidence, segmentation_evidence
-from server.recommendations.conditional_evidence import DimensionWithin, dimensions_within
-from server.recommendations.measured_lift import Measured, measure
+from server.recommendations.conditional_evidence import NO_CHANGES, DimensionChanges, find_dimension_changes
+from server.recommendations.measured_lift import MeasuredLift, measure_lift
 from storage.encryption import Secrets
 from storage.postgres.counts import counts, dimensions, traffic
 from storage.postgres.counts.drift import recent_drift
@@ -26,103 +29,84 @@ _WEEK = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of an experiment.
+    """What is known of one experiment.
 
-    visitors: of the busiest of the last seven full days. everyone: counts of all users by day and arm, None before
-    there are full days. arms: the variant numbers of the arms. of_segments, measured: where it is segmented; drift:
-    where by clusters, of 1,000 users or more. to_add, to_drop: dimensions that might be, and what they bring beside the
-    others.
+    pending_segmentation: the segmentation that is being prepared, if any.
+    arms: the numbers of the variants that may be drawn, in the order of the arms.
+    peak_visitors: visitors on the busiest of the last seven full days.
+    all_users: counts of all users by day and arm; None before there is a full day.
+    segment_evidence, measured_lift: of the segmentation that serves; None where the experiment is not segmented.
+    drift: of the cluster model that serves, from 1,000 users or more of the last seven days; None otherwise.
+    dimension_changes: what one more dimension, or one fewer, would do.
     """
 
     now: datetime
     experiment: Experiment
-    pending: PendingSegmentation | None
+    pending_segmentation: PendingSegmentation | None
     state: AdaptationState
     arms: tuple[int, ...]
-    visitors: int
+    peak_visitors: int
     eligibility: Eligibility
-    everyone: DimensionCounts | None
-    of_segments: SegmentationEvidence | None = None
-    measured: Measured | None = None
+    all_users: DimensionCounts | None
+    segment_evidence: SegmentationEvidence | None = None
+    measured_lift: MeasuredLift | None = None
     drift: Drift | None = None
-    to_add: tuple[DimensionWithin, ...] = ()
-    to_drop: tuple[DimensionWithin, ...] = ()
+    dimension_changes: DimensionChanges = NO_CHANGES
 
 
-async def find(connection: Connection, secrets: Secrets, experiment: Experiment, now: datetime) -> Findings:
-    """Read it. Where the experiment is not segmented, from aggregates alone."""
+async def gather_findings(connection: Connection, secrets: Secrets, experiment: Experiment, now: datetime) -> Findings:
+    """Read the findings of an experiment. The log is read only where the experiment is segmented."""
     state = await serving_state.state(connection, experiment.number)
     pending = await segmentations.pending(connection, experiment.number)
-    arms = _arms(experiment)
+    arms = _drawable_variants(experiment)
     today = local_day(experiment, now)
-    visitors = max((await traffic.visitors(connection, experiment.number, today - _WEEK, today)).values(), default=0)
-    first = max(state.evidence_from or date.min, today - timedelta(dimensions.KEPT_DAYS))
-    mature = local_day(experiment, now - timedelta(seconds=experiment.maturity_seconds))
-    found = await dimensions.read(connection, experiment, arms, first, mature)
+    visitors_by_day = await traffic.visitors(connection, experiment.number, today - _WEEK, today)
+    peak_visitors = max(visitors_by_day.values(), default=0)
+    first_day = max(state.evidence_from or date.min, today - timedelta(dimensions.KEPT_DAYS))
+    mature_before = local_day(experiment, now - timedelta(seconds=experiment.maturity_seconds))
+    counted = await dimensions.read(connection, experiment, arms, first_day, mature_before)
     eligibility = await asyncio.to_thread(
         check_eligibility,
-        (_state(experiment, pending), _rest(state, today)),
-        visitors,
+        (_state_condition(experiment, pending), _rest_condition(state, today)),
+        peak_visitors,
         experiment.segmentation.auto_activation_threshold,
-        found,
+        counted,
         experiment.segmentation.min_samples_per_segment,
     )
-    everyone = next((each for each in found if not each.dimension), None)
-    base = Findings(now, experiment, pending, state, arms, visitors, eligibility, everyone)
+    all_users = next((each for each in counted if not each.dimension), None)
+    findings = Findings(now, experiment, pending, state, arms, peak_visitors, eligibility, all_users)
     if experiment.segmentation.mode is SegmentationMode.DISABLED or pending is not None:
-        return base
-    return await _of_segmented(connection, secrets, base, first, now)
-
-
-async def _of_segmented(
-    connection: Connection, secrets: Secrets, base: Findings, first: date, now: datetime
-) -> Findings:
-    experiment = base.experiment
-    drift = None
-    model = experiment.segmentation.model_version
-    if model is not None:
-        try:
-            recent = await recent_drift(connection, secrets, experiment.number, model, now)
-            drift = recent[0] if recent is not None and recent[1] >= MIN_ASSIGNMENTS else None
-        except ClusterModelUnreadableError:
-            drift = None  # GetClusteringStatus says so
-    to_add, to_drop = await dimensions_within(
-        connection, experiment, base.state, base.eligibility, base.arms, first, now
-    )
+        return findings
     return replace(
-        base,
-        of_segments=await evidence_of_segments(connection, experiment, now),
-        measured=await measure(connection, experiment, base.state, now),
-        drift=drift,
-        to_add=to_add,
-        to_drop=to_drop,
+        findings,
+        segment_evidence=await read_segment_evidence(connection, experiment, now),
+        measured_lift=await measure_lift(connection, experiment, state, now),
+        drift=await _read_drift(connection, secrets, experiment, now),
+        dimension_changes=await find_dimension_changes(
+            connection, experiment, state, eligibility, arms, first_day, now
+        ),
     )
 
 
-async def evidence_of_segments(connection: Connection, experiment: Experiment, now: datetime) -> SegmentationEvidence:
-    """By the mature days of the segmentation that serves."""
+async def read_segment_evidence(connection: Connection, experiment: Experiment, now: datetime) -> SegmentationEvidence:
+    """Return the evidence that the segments that serve want different variants, by their mature days."""
     rows = await counts.mature_days(connection, experiment, now)
-    counted = DimensionCounts.of_segments(rows, _arms(experiment))
+    counted = DimensionCounts.of_segments(rows, _drawable_variants(experiment))
     return await asyncio.to_thread(segmentation_evidence, counted.trials, counted.successes)
 
 
-def _arms(experiment: Experiment) -> tuple[int, ...]:
-    """The numbers of the variants that may be drawn."""
-    return tuple(variant.number for variant in experiment.variants if not variant.retired)
-
-
 def local_day(experiment: Experiment, moment: datetime) -> date:
-    """The day in the experiment's time zone."""
+    """Return the day of a moment in the experiment's time zone."""
     return moment.astimezone(ZoneInfo(experiment.time_zone)).date()
 
 
-def public_name(dimension: str) -> str:
-    """As segment_by has it: custom attributes with their prefix."""
+def segment_by_name(dimension: str) -> str:
+    """Return the name that `segment_by` has for a dimension of contexts: "attributes." before a custom attribute."""
     return dimension if dimension in DIMENSIONS else f"attributes.{dimension}"
 
 
-def described(experiment: Experiment) -> str:
-    """What serves, in words."""
+def describe_segmentation(experiment: Experiment) -> str:
+    """Return in words how an experiment is segmented."""
     match experiment.segmentation.mode:
         case SegmentationMode.DISABLED:
             return "not segmented"
@@ -132,18 +116,38 @@ def described(experiment: Experiment) -> str:
             return f"segmented by {', '.join(experiment.segmentation.segment_by)}"
 
 
-def _state(experiment: Experiment, pending: PendingSegmentation | None) -> Condition:
+async def _read_drift(connection: Connection, secrets: Secrets, experiment: Experiment, now: datetime) -> Drift | None:
+    version = experiment.segmentation.model_version
+    if version is None:
+        return None
+    try:
+        recent = await recent_drift(connection, secrets, experiment.number, version, now)
+    except ClusterModelUnreadableError:
+        return None  # GetClusteringStatus reports the unreadable model
+    if recent is None:
+        return None
+    drift, users = recent
+    return drift if users >= MIN_ASSIGNMENTS else None
+
+
+def _drawable_variants(experiment: Experiment) -> tuple[int, ...]:
+    return tuple(variant.number for variant in experiment.variants if not variant.retired)
+
+
+def _state_condition(experiment: Experiment, pending: PendingSegmentation | None) -> Condition:
     if experiment.state is not ExperimentState.RUNNING:
         return Condition("state", False, f"the experiment is {experiment.state.value}; it must be RUNNING")
     if pending is not None:
-        return Condition("state", False, "another segmentation is being prepared")
+        return Condition("state", False, "another segmentation is being prepared; check again when it serves")
     if experiment.segmentation.mode is not SegmentationMode.DISABLED:
-        return Condition("state", False, f"it is {described(experiment)} already")
-    return Condition("state", True, "running, and not segmented")
+        return Condition("state", False, f"the experiment is {describe_segmentation(experiment)} already")
+    return Condition("state", True, "the experiment is running, and not segmented")
 
 
-def _rest(state: AdaptationState, today: date) -> Condition:
-    begins = state.evidence_from
-    if begins is None or begins <= today:
-        return Condition("rest", True, "no segmentation was turned off of late")
-    return Condition("rest", False, f"it was segmented until two weeks before {begins}, and rests until then")
+def _rest_condition(state: AdaptationState, today: date) -> Condition:
+    first_day = state.evidence_from
+    if first_day is None or first_day <= today:
+        return Condition("rest", True, "no segmentation was turned off in the last two weeks")
+    return Condition(
+        "rest", False, f"segmentation was turned off less than two weeks ago; users count as evidence from {first_day}"
+    )

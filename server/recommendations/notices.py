@@ -1,40 +1,52 @@
-"""What people are told of recommendations, and of what Samplit does by itself."""
+"""Composes what people are told about recommendations, and about segmentation that Samplit turned on or off itself."""
 
 from datetime import datetime
 
 from allocator.experiment import Experiment
 from allocator.segmentation import Proposal, RecommendationKind
-from server.notifications.notices import NoticeKind, post
+from server.notifications.notices import NoticeKind, enqueue_notice
+from server.recommendations.wording import evidence_text, lift_text
 from storage.postgres.pool import Connection
 
 
-async def tell_recommended(connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime) -> None:
-    """People are asked to decide."""
-    parts = [_traffic(proposal)]
+async def notify_of_recommendation(
+    connection: Connection, experiment: Experiment, proposal: Proposal, now: datetime
+) -> None:
+    """Ask people to decide about a new recommendation."""
+    reasons = [_traffic(proposal)]
     if proposal.e_value is not None:
-        parts.append(f"evidence {_evidence(proposal)}")
+        reasons.append(f"evidence {_evidence(proposal)}")
     if proposal.expected is not None:
-        parts.append(f"expected lift {_lift(proposal)}")
-    why = "; ".join(parts)
-    await post(connection, experiment, NoticeKind.RECOMMENDATION_MADE, now, what=proposal.summary, why=why)
+        reasons.append(f"expected lift {_lift(proposal)}")
+    await enqueue_notice(
+        connection,
+        experiment,
+        NoticeKind.RECOMMENDATION_MADE,
+        now,
+        what=proposal.summary,
+        why="; ".join(reasons),
+    )
 
 
-async def tell_done(
+async def notify_of_own_change(
     connection: Connection, before: Experiment, after: Experiment, proposal: Proposal, now: datetime
 ) -> None:
-    """Samplit has turned segmentation on or off, by a proposal of its own, and that serves now."""
+    """Tell people that Samplit has turned segmentation on or off itself, and that this serves now.
+
+    before, after: the experiment as it was, and as it is. proposal: what Samplit did.
+    """
     if proposal.kind is RecommendationKind.TURN_OFF:
-        await post(
+        await enqueue_notice(
             connection,
             before,
             NoticeKind.SEGMENTATION_DEACTIVATED,
             now,
             what=_divided_by(before),
             why=proposal.summary,
-            measured=f"{_lift(proposal)} to be expected of turning it off",
+            measured=f"{_lift(proposal)} expected from turning it off",
         )
     else:
-        await post(
+        await enqueue_notice(
             connection,
             after,
             NoticeKind.SEGMENTATION_ACTIVATED,
@@ -51,17 +63,16 @@ def _divided_by(experiment: Experiment) -> str:
 
 
 def _traffic(proposal: Proposal) -> str:
-    return f"{proposal.trials:,} users of {proposal.days} days"
+    days = "1 day" if proposal.days == 1 else f"{proposal.days} days"
+    return f"{proposal.trials:,} users of {days}"
 
 
 def _evidence(proposal: Proposal) -> str:
     if proposal.e_value is None or proposal.needed is None:
         return "none is needed"
-    return f"{proposal.e_value:,.3g} of {proposal.needed:,.0f} needed"
+    return evidence_text(proposal.e_value, proposal.needed)
 
 
 def _lift(proposal: Proposal) -> str:
     lift = proposal.expected
-    if lift is None:
-        return "not known"
-    return f"{lift.value:+.2%} (90 % interval {lift.lower:+.2%} to {lift.upper:+.2%})"
+    return "not known" if lift is None else lift_text(lift.value, lift.lower, lift.upper)

@@ -1,41 +1,58 @@
-"""From findings to what is recommended."""
+"""Proposals: from findings to what is recommended. It reads and writes nothing."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from allocator.estimates import Estimate
 from allocator.experiment import ExperimentState, SegmentationMode
 from allocator.segmentation import DECISIVE, HARMFUL, DimensionReport, Proposal, RecommendationKind, winner_everywhere
 from allocator.segmentation.evidence import ERROR
-from server.recommendations.conditional_evidence import DimensionWithin
-from server.recommendations.findings import Findings, public_name
+from server.recommendations.conditional_evidence import ConditionalEvidence
+from server.recommendations.findings import Findings, segment_by_name
 
-_CLUSTERS_FROM = 10_000  # visitors a day
-_LEAST_DIMENSIONS = 2  # to find clusters in
-_WEEK = 7  # days: weekdays differ
-_CLUSTERS_TRIED = timedelta(days=30)
-_FAR_SHARE, _SHARE_SHIFT = 0.05, 0.2  # of users whom a cluster model does not fit any more
+_CLUSTERS_FROM_VISITORS = 10_000  # a day
+_CLUSTERS_FROM_DIMENSIONS = 2  # with one, its values are the clusters
+_FULL_WEEK = 7  # days: users of weekdays and weekends differ
+_CLUSTERS_TRIED_FOR = timedelta(days=30)
+_MOST_FAR_SHARE = 0.05  # of users who are far from every cluster
+_MOST_SHARE_SHIFT = 0.2  # of users by whom the sizes of the clusters have shifted
 
 
-def proposals(found: Findings) -> list[Proposal]:
-    """The best first. Nothing while another segmentation is being prepared, or where the experiment does not run."""
-    if found.experiment.state is not ExperimentState.RUNNING or found.pending is not None:
+@dataclass(frozen=True)
+class _Basis:
+    """How many mature users were counted, and on how many days they came."""
+
+    trials: int
+    days: int
+
+
+def make_proposals(findings: Findings) -> list[Proposal]:
+    """Return what to recommend, the best first.
+
+    Nothing is recommended while another segmentation is being prepared, or where the experiment does not run.
+    """
+    if findings.experiment.state is not ExperimentState.RUNNING or findings.pending_segmentation is not None:
         return []
-    if found.experiment.segmentation.mode is SegmentationMode.DISABLED:
-        return [*_segment_by(found), *_use_clusters(found)] or _finish(found)
-    return [*_turn_off(found), *_add(found), *_drop(found), *_train(found)]
+    if findings.experiment.segmentation.mode is SegmentationMode.DISABLED:
+        return [*_segment_by(findings), *_use_clusters(findings)] or _finish(findings)
+    return [
+        *_turn_off(findings),
+        *_add_dimension(findings),
+        *_drop_dimension(findings),
+        *_train_clusters(findings),
+    ]
 
 
-def _segment_by(found: Findings) -> list[Proposal]:
-    if not found.eligibility.is_eligible:
+def _segment_by(findings: Findings) -> list[Proposal]:
+    if not findings.eligibility.is_eligible:
         return []
-    good = [each for each in found.eligibility.dimensions if not each.problem]
-    return [_by_dimension(each) for each in sorted(good, key=_expected, reverse=True)]
+    good = [each for each in findings.eligibility.dimensions if not each.problem]
+    return [_segment_by_dimension(each) for each in sorted(good, key=_expected_value, reverse=True)]
 
 
-def _by_dimension(report: DimensionReport) -> Proposal:
+def _segment_by_dimension(report: DimensionReport) -> Proposal:
     evidence = report.evidence
-    name = public_name(report.dimension)
+    name = segment_by_name(report.dimension)
     return Proposal(
         RecommendationKind.SEGMENT_BY,
         f"segment by {name}",
@@ -48,149 +65,165 @@ def _by_dimension(report: DimensionReport) -> Proposal:
     )
 
 
-def _use_clusters(found: Findings) -> list[Proposal]:
-    """Where there is traffic for it, and something to find clusters in. Clusters that do not differ cost little."""
-    met = {condition.name for condition in found.eligibility.conditions if condition.holds}
-    looked_at = [each for each in found.eligibility.dimensions if each.evidence is not None]
-    wanted = {"state", "rest", "traffic", "days"} <= met and found.visitors >= _CLUSTERS_FROM
-    if not wanted or len(looked_at) < _LEAST_DIMENSIONS or _basis(found)[1] < _WEEK:
+def _use_clusters(findings: Findings) -> list[Proposal]:
+    """Propose clusters where there is enough traffic, and more than one dimension to find them in.
+
+    No evidence is asked for: clusters that do not differ cost little.
+    """
+    met = {condition.name for condition in findings.eligibility.conditions if condition.holds}
+    usable = [each for each in findings.eligibility.dimensions if each.evidence is not None]
+    basis = _basis(findings)
+    if (
+        not {"state", "rest", "traffic", "days"} <= met
+        or findings.peak_visitors < _CLUSTERS_FROM_VISITORS
+        or len(usable) < _CLUSTERS_FROM_DIMENSIONS
+        or basis.days < _FULL_WEEK
+    ):
         return []
     return [
         Proposal(
             RecommendationKind.USE_CLUSTERS,
-            f"find audiences by clusters: {found.visitors:,} visitors a day are enough to tell them apart",
-            *_basis(found),
+            f"segment by clusters: {findings.peak_visitors:,} visitors a day are enough to tell audiences apart",
+            basis.trials,
+            basis.days,
         )
     ]
 
 
-def _turn_off(found: Findings) -> list[Proposal]:
-    measured = found.measured
+def _turn_off(findings: Findings) -> list[Proposal]:
+    measured = findings.measured_lift
     if measured is None:
         return []
     if measured.vanished is not None and measured.vanished >= DECISIVE:
-        why = "the lift that was expected has vanished"
+        reason = "the expected lift has vanished"
     elif measured.harm >= HARMFUL:
-        why = "users convert less often than they would unsegmented"
-    elif _clusters_are_no_use(found):
-        why = "in 30 days nothing says that clusters want different variants"
+        reason = "users convert less often than without segments"
+    elif _clusters_show_no_benefit(findings):
+        reason = "in 30 days there was no evidence that clusters want different variants"
     else:
         return []
+    lift = measured.lift
     return [
         Proposal(
             RecommendationKind.TURN_OFF,
-            f"turn segmentation off, since {why}",
+            f"turn segmentation off: {reason}",
             measured.trials,
             len(measured.days),
-            expected=None if measured.lift is None else Estimate(-measured.lift.value, measured.lift.standard_error),
+            expected=None if lift is None else Estimate(-lift.value, lift.standard_error),
         )
     ]
 
 
-def _clusters_are_no_use(found: Findings) -> bool:
-    since, evidence, measured = found.state.serves_since, found.of_segments, found.measured
+def _clusters_show_no_benefit(findings: Findings) -> bool:
+    """Return whether recommended clusters have served for 30 days without a lift expected or evidence found."""
+    since, evidence, measured = findings.state.serves_since, findings.segment_evidence, findings.measured_lift
     return (
-        found.experiment.segmentation.mode is SegmentationMode.AUTO
+        findings.experiment.segmentation.mode is SegmentationMode.AUTO
         and since is not None
-        and found.now - since >= _CLUSTERS_TRIED
-        and found.state.recommendation_id is not None
+        and findings.now - since >= _CLUSTERS_TRIED_FOR
+        and findings.state.recommendation_id is not None
         and (measured is None or measured.expected is None)
         and (evidence is None or not evidence.is_enough)
     )
 
 
-def _add(found: Findings) -> list[Proposal]:
-    serving = found.experiment.segmentation.segment_by
+def _add_dimension(findings: Findings) -> list[Proposal]:
+    serving = findings.experiment.segmentation.segment_by
     good = [
         each
-        for each in found.to_add
+        for each in findings.dimension_changes.to_add
         if each.e_value >= each.needed
         and each.every_arm_is_beaten
         and each.expected is not None
         and each.expected.lower > 0
     ]
     return [
-        _within(RecommendationKind.ADD_DIMENSION, f"segment by {name} too", each, (*serving, name))
-        for each in sorted(good, key=_expected, reverse=True)
-        for name in (public_name(each.dimension),)
+        _change_dimensions(RecommendationKind.ADD_DIMENSION, f"also segment by {name}", each, (*serving, name))
+        for each in sorted(good, key=_expected_value, reverse=True)
+        for name in (segment_by_name(each.dimension),)
     ]
 
 
-def _drop(found: Findings) -> list[Proposal]:
-    """The dimension that a month of data speaks against most, if any: 20 times likelier without it."""
-    useless = [each for each in found.to_drop if each.e_value <= ERROR]
+def _drop_dimension(findings: Findings) -> list[Proposal]:
+    """Propose to drop the dimension that the data speak against most: 20 times likelier without it, or more."""
+    useless = [each for each in findings.dimension_changes.to_drop if each.e_value <= ERROR]
     if not useless:
         return []
     least = min(useless, key=lambda each: each.e_value)
-    name = public_name(least.dimension)
-    left = tuple(each for each in found.experiment.segmentation.segment_by if each != name)
-    summary = f"segment by {name} no more: beside {', '.join(left)} it makes no difference"
-    return [_within(RecommendationKind.DROP_DIMENSION, summary, _reversed(least), left)]
+    name = segment_by_name(least.dimension)
+    left = tuple(each for each in findings.experiment.segmentation.segment_by if each != name)
+    summary = f"stop segmenting by {name}: it makes no difference beside {', '.join(left)}"
+    return [_change_dimensions(RecommendationKind.DROP_DIMENSION, summary, _evidence_against(least), left)]
 
 
-def _reversed(each: DimensionWithin) -> DimensionWithin:
-    """What speaks for the dimension making no difference."""
-    return replace(each, e_value=1 / each.e_value, needed=1 / ERROR, expected=None)
+def _evidence_against(evidence: ConditionalEvidence) -> ConditionalEvidence:
+    """Turn the evidence for a dimension into the evidence that it makes no difference."""
+    return replace(evidence, e_value=1 / evidence.e_value, needed=1 / ERROR, expected=None)
 
 
-def _within(kind: RecommendationKind, summary: str, each: DimensionWithin, segment_by: tuple[str, ...]) -> Proposal:
+def _change_dimensions(
+    kind: RecommendationKind, summary: str, evidence: ConditionalEvidence, segment_by: tuple[str, ...]
+) -> Proposal:
     return Proposal(
         kind,
         summary,
-        each.trials,
-        each.days,
+        evidence.trials,
+        evidence.days,
         segment_by=segment_by,
-        expected=each.expected,
-        e_value=each.e_value,
-        needed=each.needed,
+        expected=evidence.expected,
+        e_value=evidence.e_value,
+        needed=evidence.needed,
     )
 
 
-def _train(found: Findings) -> list[Proposal]:
-    drift = found.drift
-    if drift is None or (drift.far_share < _FAR_SHARE and drift.share_shift < _SHARE_SHIFT):
+def _train_clusters(findings: Findings) -> list[Proposal]:
+    drift = findings.drift
+    if drift is None or (drift.far_share < _MOST_FAR_SHARE and drift.share_shift < _MOST_SHARE_SHIFT):
         return []
+    basis = _basis(findings)
     summary = (
-        f"train the clusters again: {drift.far_share:.0%} of the last week's users are far from all, "
-        f"and the clusters' sizes have shifted by {drift.share_shift:.0%}"
+        f"train the clusters again: {drift.far_share:.0%} of the users of the last seven days are far from every "
+        f"cluster, and the sizes of the clusters have shifted by {drift.share_shift:.0%}"
     )
-    return [Proposal(RecommendationKind.TRAIN_CLUSTERS, summary, *_basis(found))]
+    return [Proposal(RecommendationKind.TRAIN_CLUSTERS, summary, basis.trials, basis.days)]
 
 
-def _finish(found: Findings) -> list[Proposal]:
-    """One variant is the best, and nothing says that some users want another.
+def _finish(findings: Findings) -> list[Proposal]:
+    """Propose to finish where one variant is the best, and there is no evidence that some users want another.
 
-    Told where all users were drawn for alike, so not of segmented users.
+    It is asked only where the experiment is not segmented, since all users must have been drawn for alike.
     """
-    everyone = found.everyone
-    if everyone is None or _basis(found)[1] < _WEEK:
+    basis = _basis(findings)
+    if findings.all_users is None or basis.days < _FULL_WEEK:
         return []
-    if any(each.evidence is not None and each.evidence.is_enough for each in found.eligibility.dimensions):
+    if any(each.evidence is not None and each.evidence.is_enough for each in findings.eligibility.dimensions):
         return []
-    best = winner_everywhere(everyone.trials, everyone.successes)
-    if best is None or best[1] < best[2]:
+    best = winner_everywhere(findings.all_users.trials, findings.all_users.successes)
+    if best is None:
         return []
     arm, e_value, needed = best
-    variant = next(each for each in found.experiment.variants if each.number == found.arms[arm])
+    if e_value < needed:
+        return []
+    winner = next(each for each in findings.experiment.variants if each.number == findings.arms[arm])
     return [
         Proposal(
             RecommendationKind.FINISH,
-            f"finish: {variant.variant_id} is the best for everyone",
-            *_basis(found),
-            winner=variant.number,
+            f"finish the experiment: {winner.variant_id} is the best variant for all users",
+            basis.trials,
+            basis.days,
+            winner=winner.number,
             e_value=e_value,
             needed=needed,
         )
     ]
 
 
-def _basis(found: Findings) -> tuple[int, int]:
-    """Users and days that were looked at."""
-    if found.everyone is None:
-        return 0, 0
-    trials = found.everyone.trials
-    return int(trials.sum()), int((trials.sum((1, 2)) > 0).sum())
+def _basis(findings: Findings) -> _Basis:
+    if findings.all_users is None:
+        return _Basis(0, 0)
+    trials = findings.all_users.trials
+    return _Basis(int(trials.sum()), int((trials.sum((1, 2)) > 0).sum()))
 
 
-def _expected(each: DimensionReport | DimensionWithin) -> float:
+def _expected_value(each: DimensionReport | ConditionalEvidence) -> float:
     return each.expected.value if each.expected else 0.0

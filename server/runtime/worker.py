@@ -3,7 +3,7 @@
 import asyncio
 
 from allocator.kernels import warm_up
-from server.alerts.watch import Watch
+from server.alerts.watch import AlertWatch
 from server.clock import Clock
 from server.notifications.recipients import Recipients
 from server.notifications.sender import Sender
@@ -43,7 +43,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         await prepare(redis)
         publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
         reconciler = Reconciler(pool, redis, clock, publisher.changed)
-        await reconciler.once()
+        await reconciler.run_once()
         share = ShardBalance(dsn, settings.shards)
         labeller = Labeller(secrets)
         sweep = EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock)
@@ -60,7 +60,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
             SegmentAdmission(pool, redis, clock).run(),
             MaturityFinder(pool, clock, publisher.changed).run(),
             Jobs(dsn, ClusterTrainer(pool, secrets, clock), sweep).run(),
-            Watch(pool, redis, settings.shards, clock).run(),
+            AlertWatch(pool, redis, settings.shards, clock).run(),
             Sender(pool, Recipients.of(settings), clock).run(),
             *(drain.run() for drain in drains),
         )

@@ -8,7 +8,7 @@ import structlog
 
 from server.api.fields import LEAST_MATURITY, MOST_MATURITY
 from server.clock import Clock
-from server.tasks import keep_on
+from server.tasks import repeat
 from storage.postgres.counts import cohorts
 from storage.postgres.experiments import experiments, maturity
 from storage.postgres.operations import audit
@@ -31,9 +31,9 @@ class MaturityFinder:
 
     async def run(self) -> None:
         """Look until cancelled, through outages of Postgres."""
-        await keep_on(self.once, _INTERVAL_SECONDS, "finding maturities")
+        await repeat(self.run_once, _INTERVAL_SECONDS, "finding maturities")
 
-    async def once(self) -> None:
+    async def run_once(self) -> None:
         """Set the maturities that have changed, and drop cohorts that are old."""
         async with self._pool.acquire() as connection:
             await cohorts.forget(connection, self._clock())

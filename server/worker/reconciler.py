@@ -8,7 +8,7 @@ import structlog
 
 from server.clock import Clock
 from server.publishing.posteriors import publish_segments
-from server.tasks import keep_on
+from server.tasks import repeat
 from storage.postgres.counts import counts, traffic
 from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.experiments.experiments import Progress
@@ -35,9 +35,9 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled, through outages of both stores."""
-        await keep_on(self.once, _INTERVAL_SECONDS, "reconciliation")
+        await repeat(self.run_once, _INTERVAL_SECONDS, "reconciliation")
 
-    async def once(self) -> None:
+    async def run_once(self) -> None:
         """Bring Redis up to date with Postgres."""
         async with self._pool.acquire() as connection:
             was_complete = await publications.is_complete(self._redis)

@@ -8,11 +8,11 @@ import structlog
 from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER, cluster_key, cluster_segment
-from server.alerts.report import report
+from server.alerts.updates import update_alert
 from server.clock import Clock
 from server.publishing.posteriors import advance_posterior, publish_segments
-from server.recommendations.notices import tell_done
-from server.tasks import keep_on
+from server.recommendations.notices import notify_of_own_change
+from server.tasks import repeat
 from storage.encryption import Secrets
 from storage.postgres import locks
 from storage.postgres.events.labels import Labeller
@@ -43,9 +43,9 @@ class Resegmenter:
 
     async def run(self) -> None:
         """Work until cancelled, through outages of both stores."""
-        await keep_on(self.once, _INTERVAL_SECONDS, "segmenting")
+        await repeat(self.run_once, _INTERVAL_SECONDS, "segmenting")
 
-    async def once(self) -> None:
+    async def run_once(self) -> None:
         """Finish all that is pending and not in other hands."""
         async with self._pool.acquire() as connection:
             for number, experiment_id in await segmentations.waiting(connection):
@@ -121,7 +121,7 @@ class Resegmenter:
             refused = {"model_version": target.model_version, "problem": error.message}
             await audit.record(connection, number, audit.SAMPLIT, "segmentation.refused", {}, refused, now)
             if target.actor == audit.SAMPLIT:
-                await report(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", error.message, now)
+                await update_alert(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", error.message, now)
         log.error("cluster model refused", experiment=experiment_id, error=error.message)
 
     async def _serve(
@@ -142,7 +142,7 @@ class Resegmenter:
             if current.actor == audit.SAMPLIT and current.origin is not None:
                 origin = await recommendations.get(connection, current.origin.recommendation_id)
                 if origin is not None:
-                    await tell_done(connection, before, after, origin.proposal, now)
+                    await notify_of_own_change(connection, before, after, origin.proposal, now)
             return await advance_posterior(connection, self._secrets, after, self._clock)
 
 

@@ -8,7 +8,7 @@ import structlog
 from allocator.experiment import Experiment
 from allocator.segmentation.admission import revise
 from server.clock import Clock
-from server.tasks import keep_on
+from server.tasks import repeat
 from storage.postgres.counts import traffic
 from storage.postgres.experiments import experiments
 from storage.redis import keys, segment_registry
@@ -31,9 +31,9 @@ class SegmentAdmission:
 
     async def run(self) -> None:
         """Revise until cancelled, through outages of both stores."""
-        await keep_on(self.once, _INTERVAL_SECONDS, "admitting segments")
+        await repeat(self.run_once, _INTERVAL_SECONDS, "admitting segments")
 
-    async def once(self) -> None:
+    async def run_once(self) -> None:
         """Look at every experiment that is segmented and running."""
         async with self._pool.acquire() as connection:
             for experiment_id in await traffic.segmented(connection):

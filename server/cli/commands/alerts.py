@@ -78,17 +78,17 @@ def notify_test(
     import asyncio
 
     from server.cli.local import load_settings
-    from server.notifications.recipients import Recipients, describe
+    from server.notifications.recipients import Recipients, describe_recipient
     from server.notifications.sender import send_test
 
     recipients = Recipients.of(load_settings())
-    names = recipients.named_for(owner)
+    names = recipients.names_for(owner)
     if not names:
         raise CommandError(
             "nobody would get notices: set SAMPLIT_NOTIFY_URLS, or SAMPLIT_NOTIFY_OWNER_URL and --owner ADDRESS"
         )
     failures = asyncio.run(send_test(recipients, owner))
     for name in names:
-        typer.echo(f"{describe(name, owner)}: {failures.get(name) or 'sent'}")
+        typer.echo(f"{describe_recipient(name, owner)}: {failures.get(name) or 'sent'}")
     if failures:
         raise CommandError(f"{len(failures)} of {len(names)} recipients got nothing")

@@ -13,7 +13,7 @@ from samplit.admin.v1 import alert_service_pb2, experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
-from server.alerts.watch import Watch
+from server.alerts.watch import AlertWatch
 from storage.postgres.counts import traffic
 from storage.postgres.operations import alerts
 from storage.postgres.operations.alerts import AlertKind
@@ -39,25 +39,25 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture
-def watch(pool: asyncpg.Pool, redis: Redis, clock: Clock) -> Watch:
-    return Watch(pool, redis, 1, clock)
+def watch(pool: asyncpg.Pool, redis: Redis, clock: Clock) -> AlertWatch:
+    return AlertWatch(pool, redis, 1, clock)
 
 
 async def listed(service: Service, **wanted: Any) -> list[Any]:
     return list((await service.call("ListAlerts", **wanted)).alerts)
 
 
-async def is_raised(watch: Watch, service: Service, kind: AlertKind, key: str = "") -> str:
+async def is_raised(watch: AlertWatch, service: Service, kind: AlertKind, key: str = "") -> str:
     """Look twice: there is this alert, once. Its summary."""
     for _ in range(2):
-        await watch.once()
+        await watch.run_once()
         (alert,) = await listed(service, open_only=True)
         assert (alert.kind, alert.key) == (KIND[kind], key)
     return str(alert.summary)
 
 
-async def is_healthy(watch: Watch, service: Service) -> None:
-    await watch.once()
+async def is_healthy(watch: AlertWatch, service: Service) -> None:
+    await watch.run_once()
     assert await listed(service, open_only=True) == []
 
 
@@ -71,7 +71,9 @@ def users(names: Sequence[str], source: str = "google") -> list[pb.AllocateUserR
     return [pb.AllocateUserRequest(experiment_id="cta", user_identifier=name, web=web) for name in names]
 
 
-async def test_a_segment_that_underperforms(service: Service, worker: None, watch: Watch, pool: asyncpg.Pool) -> None:
+async def test_a_segment_that_underperforms(
+    service: Service, worker: None, watch: AlertWatch, pool: asyncpg.Pool
+) -> None:
     await service.running(segmentation=BY_SOURCE)
     answers = {
         source: await allocate(service, users([f"{source}-{n}" for n in range(300)], source))
@@ -85,7 +87,7 @@ async def test_a_segment_that_underperforms(service: Service, worker: None, watc
     await convert(service, more[::60])
     await service.learned("cta", 2_400, 263)
     summary = await is_raised(watch, service, AlertKind.SEGMENT_UNDERPERFORMS, "source:instagram")
-    assert summary == "Instagram converts at 3.50%, less than half of everyone's 10.96% (63 of 1,800 users)"
+    assert summary == "3.50% of users in Instagram convert (63 of 1,800), less than half of the 10.96% of all users"
     await convert(service, more[1::60])
     await service.learned("cta", 2_400, 288)  # 4.9 % of 12 % may be chance again, but is under half
     assert await is_raised(watch, service, AlertKind.SEGMENT_UNDERPERFORMS, "source:instagram") == summary
@@ -94,29 +96,29 @@ async def test_a_segment_that_underperforms(service: Service, worker: None, watc
     await is_healthy(watch, service)
     assert await notices(pool) == [
         ("ALERT_RAISED", f"CTA: {summary}"),
-        ("ALERT_RESOLVED", f"CTA: over: {summary}"),
+        ("ALERT_RESOLVED", f"CTA: resolved: {summary}"),
     ]
     (alert,) = await listed(service, experiment_id="cta")
     assert alert.HasField("resolved_at")
 
 
-async def test_a_cluster_model_that_is_old(service: Service, worker: None, watch: Watch, clock: Clock) -> None:
+async def test_a_cluster_model_that_is_old(service: Service, worker: None, watch: AlertWatch, clock: Clock) -> None:
     await clustered(service)
     await is_healthy(watch, service)
     clock.advance(days=7, minutes=30)  # it is due to be trained
     await is_healthy(watch, service)
     clock.advance(hours=2)
-    assert "cluster model 1 is of" in await is_raised(watch, service, AlertKind.CLUSTER_MODEL_OLD)
+    assert "cluster model 1 was trained on" in await is_raised(watch, service, AlertKind.CLUSTER_MODEL_OLD)
     await service.call("TrainClusterModel", experiment_id="cta")
     await trained(service)
     await is_healthy(watch, service)
 
 
 async def test_variants_that_are_not_shown_as_they_were_drawn(
-    service: Service, worker: None, watch: Watch, clock: Clock, pool: asyncpg.Pool
+    service: Service, worker: None, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool
 ) -> None:
     await service.running()
-    await watch.once()  # it counts as looked at
+    await watch.run_once()  # it counts as looked at
     for day in range(3):
         await allocate(service, users([f"u{day}-{n}" for n in range(300)]))
         clock.advance(hours=8)
@@ -132,7 +134,7 @@ async def test_variants_that_are_not_shown_as_they_were_drawn(
     await is_healthy(watch, service)
 
 
-async def test_events_that_wait(service: Service, watch: Watch, redis: Redis, pool: asyncpg.Pool) -> None:
+async def test_events_that_wait(service: Service, watch: AlertWatch, redis: Redis, pool: asyncpg.Pool) -> None:
     await service.running()
     await service.allocate("cta", "u")
     await is_healthy(watch, service)
@@ -140,15 +142,15 @@ async def test_events_that_wait(service: Service, watch: Watch, redis: Redis, po
     await redis.delete(keys.stream(0))
     await redis.xadd(keys.stream(0), {"1": b"x"}, id=f"{(seconds - 3600) * 1000}-0")
     summary = await is_raised(watch, service, AlertKind.DRAIN_LAG)
-    assert summary.startswith("events wait for 3,60")
+    assert summary.startswith("the oldest event has waited 3,60")
     assert [alert.experiment_id for alert in await listed(service)] == [""]
     assert await listed(service, experiment_id="cta") == []
     await redis.delete(keys.stream(0))
     await is_healthy(watch, service)
-    assert [subject for _, subject in await notices(pool)] == [f"Samplit: {summary}", f"Samplit: over: {summary}"]
+    assert [subject for _, subject in await notices(pool)] == [f"Samplit: {summary}", f"Samplit: resolved: {summary}"]
 
 
-async def test_a_surge_of_bots(service: Service, watch: Watch, clock: Clock, pool: asyncpg.Pool) -> None:
+async def test_a_surge_of_bots(service: Service, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool) -> None:
     """300 a day are usual. By the days of the experiment's time zone."""
     clock.now = clock.now.replace(hour=20)  # the next day in Tokyo
     today = (clock.now + timedelta(hours=9)).date()
@@ -172,7 +174,7 @@ async def test_a_surge_of_bots(service: Service, watch: Watch, clock: Clock, poo
     await is_healthy(watch, service)  # not more than visitors
     await add(1, today, 200, 0)
     assert await is_raised(watch, service, AlertKind.BOT_SURGE) == (
-        "bots have asked 1,800 times today, 300 times on a usual day, and there are 1,700 visitors"
+        "bots have sent 1,800 requests today, against 300 on a usual day and 1,700 visitors today"
     )
     await add(1, today, 0, 5_000)
     await is_raised(watch, service, AlertKind.BOT_SURGE)
@@ -182,7 +184,7 @@ async def test_a_surge_of_bots(service: Service, watch: Watch, clock: Clock, poo
     await is_healthy(watch, service)
 
 
-async def test_conversions_that_stop(service: Service, worker: None, watch: Watch, clock: Clock) -> None:
+async def test_conversions_that_stop(service: Service, worker: None, watch: AlertWatch, clock: Clock) -> None:
     """100 a day, of 200 users. A night without users is none of it, nor are users of a moment."""
     await service.running()
     clock.advance(days=1)
@@ -202,7 +204,7 @@ async def test_conversions_that_stop(service: Service, worker: None, watch: Watc
     await is_healthy(watch, service)
     await allocate(service, users([f"many-{n}" for n in range(60)]))
     await service.learned("cta", 350, 101)
-    assert "nobody has converted since" in await is_raised(watch, service, AlertKind.CONVERSIONS_STOPPED)
+    assert "no user has converted since" in await is_raised(watch, service, AlertKind.CONVERSIONS_STOPPED)
     clock.advance(days=20)
     await is_raised(watch, service, AlertKind.CONVERSIONS_STOPPED)
     await service.convert(user_identifier="few-1", experiment_id="cta", event_id="e")
@@ -212,7 +214,7 @@ async def test_conversions_that_stop(service: Service, worker: None, watch: Watc
 
 
 async def test_what_is_not_running_has_no_alerts(
-    service: Service, watch: Watch, clock: Clock, pool: asyncpg.Pool
+    service: Service, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool
 ) -> None:
     await service.running()
     async with pool.acquire() as connection:
@@ -220,13 +222,13 @@ async def test_what_is_not_running_has_no_alerts(
     await is_raised(watch, service, AlertKind.BOT_SURGE)
     async with pool.acquire() as connection:
         await alerts.report(connection, 1, AlertKind.AUTO_ACTIVATION_FAILED, "", "could not", clock.now)
-    await watch.once()
+    await watch.run_once()
     assert len(await listed(service, open_only=True)) == 2
     await service.call("PauseExperiment", experiment_id="cta")
     await is_healthy(watch, service)
 
 
-async def test_one_worker_looks(service: Service, watch: Watch, redis: Redis, dsn: str) -> None:
+async def test_one_worker_looks(service: Service, watch: AlertWatch, redis: Redis, dsn: str) -> None:
     await redis.xadd(keys.stream(0), {"1": b"x"}, id="1000-0")
     other = await create_pool(dsn, size=1)
     async with other.acquire() as connection:
@@ -244,17 +246,17 @@ async def test_a_check_that_fails_leaves_the_others(service: Service, pool: asyn
         await alerts.report(connection, None, AlertKind.DRAIN_LAG, "", "events wait", clock())
         await traffic.add_bot_requests(connection, {(1, clock.now.date()): 5_000})
     away = Redis.from_url("redis://127.0.0.1:1")
-    await Watch(pool, away, 1, clock).once()
+    await AlertWatch(pool, away, 1, clock).run_once()
     kinds = {alert.kind for alert in await listed(service, open_only=True)}
     assert kinds == {KIND[AlertKind.DRAIN_LAG], KIND[AlertKind.BOT_SURGE]}
     await away.aclose()
 
 
-async def test_acknowledging(service: Service, watch: Watch, clock: Clock, pool: asyncpg.Pool) -> None:
+async def test_acknowledging(service: Service, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool) -> None:
     await service.running()
     async with pool.acquire() as connection:
         await traffic.add_bot_requests(connection, {(1, clock.now.date()): 5_000})
-    await watch.once()
+    await watch.run_once()
     (alert,) = await listed(service)
     first_at = clock.now
     for _ in range(2):
@@ -266,7 +268,7 @@ async def test_acknowledging(service: Service, watch: Watch, clock: Clock, pool:
     (event,) = (await service.call("ListAuditEvents", action_prefix="alert.")).events
     assert (event.action, event.experiment_id) == ("alert.acknowledge", "cta")
     assert (event.after["alert_id"], event.after["kind"]) == (alert.alert_id, "BOT_SURGE")
-    await watch.once()
+    await watch.run_once()
     assert [a.acknowledged_by for a in await listed(service, open_only=True)] == [answered.acknowledged_by]
 
 

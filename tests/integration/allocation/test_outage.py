@@ -224,7 +224,7 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
     await service.running()
     pool = await create_pool(dsn, size=1)
     reconciler = Reconciler(pool, redis, clock, lambda _: None)
-    await reconciler.once()
+    await reconciler.run_once()
     assert await publications.is_complete(redis)
 
     async def lost_meanwhile(numbers: Any) -> set[int]:
@@ -233,13 +233,13 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
 
     progress = experiments.progress
     monkeypatch.setattr(experiments, "progress", lost_meanwhile)
-    await reconciler.once()
+    await reconciler.run_once()
     monkeypatch.undo()
     assert not await publications.is_complete(redis)
     index = service.application._catalog.index
     await service.application._catalog.load_index()
     assert service.application._catalog.index == index
-    await reconciler.once()
+    await reconciler.run_once()
     assert await publications.is_complete(redis)
     assert await publications.load_index(redis) == index
     await pool.close()

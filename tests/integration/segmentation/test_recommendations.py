@@ -247,7 +247,7 @@ async def test_it_turns_on_measures_and_turns_off_by_itself(service: Service, wo
         action = (await days.check()).action
         if action:
             break
-    assert action.startswith("turn segmentation off, since")
+    assert action.startswith("turn segmentation off: ")
     assert (await days.serving()).config.mode == DISABLED
     assert (await service.call("GetExperiment", experiment_id="cta")).experiment.baseline_share == 0.1
     await days.day(1_000, STRONG, parts=1)
@@ -270,7 +270,7 @@ async def test_what_does_not_come_about_raises_an_alert(service: Service, worker
     clock.advance(minutes=61)
     assert not (await days.check()).action
     (alert,) = (await service.call("ListAlerts", experiment_id="cta")).alerts
-    assert "history is not read again" in alert.summary
+    assert "users who came before are not assigned to its segments yet" in alert.summary
     await connection.close()
     await days.serving()
     await days.check()
@@ -330,7 +330,7 @@ async def test_a_dimension_that_no_user_has_is_one_segment(service: Service, wor
     for _ in range(2):
         await days.day(1_000, STRONG, parts=1)
     checked = await days.check()
-    assert [each.summary for each in checked.recommendations] == ["segment by source too"]
+    assert [each.summary for each in checked.recommendations] == ["also segment by source"]
     metrics = await service.call("GetSegmentationMetrics", experiment_id="cta")
     assert metrics.segments_count == 1
     assert not metrics.HasField("expected_lift")

@@ -44,9 +44,9 @@ async def test_they_are_turned_off_after_a_month_without_evidence(
     assert state.recommendation_id == found.recommendation_id
     checker = Checker(pool, redis, load_secrets(service.settings.secrets_directory), clock)
     clock.advance(days=1)
-    assert (await checker.look("cta")).proposed == []
+    assert (await checker.preview("cta")).proposals == []
     clock.advance(days=30)
     (off,) = (await service.call("CheckEligibility", experiment_id="cta")).recommendations
     assert off.kind == pb.RECOMMENDATION_KIND_TURN_OFF
-    assert "nothing says that clusters want different variants" in off.summary
+    assert "there was no evidence that clusters want different variants" in off.summary
     await pool.close()

@@ -335,7 +335,7 @@ async def test_a_flood_of_values_leaves_the_real_segments(
     assert {answer.segment_key for answer in early} == {"other"}
     await service.learned("cta", 390)
     pool = await create_pool(dsn, size=1)
-    await SegmentAdmission(pool, redis, clock).once()
+    await SegmentAdmission(pool, redis, clock).run_once()
     await pool.close()
     registry = keys.segments(1, 1)
     registered = await load(redis, registry)

@@ -145,7 +145,7 @@ async def test_the_maturity_is_found(service: Service, worker: None, clock: Cloc
     changed: set[int] = set()
     pool = await create_pool(dsn, size=1)
     finder = MaturityFinder(pool, clock, changed.update)
-    await finder.once()
+    await finder.run_once()
     assert changed == {1}
     found = (await service.call("GetExperiment", experiment_id="cta")).experiment
     assert found.maturity.seconds == pytest.approx(114 * 60, abs=60)
@@ -154,10 +154,10 @@ async def test_the_maturity_is_found(service: Service, worker: None, clock: Cloc
     assert (event.actor, dict(event.after)) == ("samplit", {"maturity_seconds": found.maturity.seconds})
     await service.learned("cta", 300, 114)
     changed.clear()
-    await finder.once()
+    await finder.run_once()
     assert changed == set()
     clock.advance(days=10)
-    await finder.once()
+    await finder.run_once()
     async with pool.acquire() as connection:
         assert await connection.fetchval("SELECT count(*) FROM cohort_counts") == 0
         assert await recount.differences(connection) == []

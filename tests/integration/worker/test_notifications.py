@@ -1,4 +1,4 @@
-"""Notices from the transaction that posts them to a real SMTP server, through outages, limits and deaths."""
+"""Notices, from the transaction that enqueues them to a real SMTP server, through outages, limits and kills."""
 
 import asyncio
 import os
@@ -12,9 +12,9 @@ from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
 from allocator.experiment import Experiment, ExperimentDraft, Variant
-from server.notifications.notices import NoticeKind, post
+from server.notifications.notices import NoticeKind, enqueue_notice
 from server.notifications.recipients import OWNER, Recipients
-from server.notifications.sender import MOST_AN_HOUR, PAUSES, Sender
+from server.notifications.sender import MOST_AN_HOUR, RETRY_PAUSES, Sender
 from server.runtime.worker import run_worker
 from server.settings import Settings
 from storage.postgres.counts import traffic
@@ -51,7 +51,8 @@ async def make(pool: asyncpg.Pool, clock: Clock, experiment_id: str = "cta", own
 
 async def tell(pool: asyncpg.Pool, clock: Clock, experiment: Experiment | None, problem: str) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        await post(connection, experiment, NoticeKind.ALERT_RAISED, clock(), problem=problem)
+        kind, next_step = NoticeKind.ALERT_RAISED, "Do this."
+        await enqueue_notice(connection, experiment, kind, clock(), problem=problem, next_step=next_step)
 
 
 def for_all(box: Mailbox) -> Recipients:
@@ -85,7 +86,8 @@ async def test_owner_and_team_are_told_once(pool: asyncpg.Pool, clock: Clock, bo
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await post(connection, experiment, NoticeKind.ALERT_RAISED, clock(), problem="it never was")
+        kind = NoticeKind.ALERT_RAISED
+        await enqueue_notice(connection, experiment, kind, clock(), problem="rolled back", next_step="Do nothing.")
         await transaction.rollback()
     for _ in range(2):
         await step(sender, "1", OWNER)
@@ -96,8 +98,11 @@ async def test_owner_and_team_are_told_once(pool: asyncpg.Pool, clock: Clock, bo
         "Samplit: events wait",
     ]
     assert len(box.letters) == 4
-    assert "CTA needs a look: bots have asked 5,000 times today. You hear of this once" in text(box.to(ALICE)[0])
-    assert "See what is open: samplit alerts list cta" in text(box.to(TEAM)[0])
+    assert (
+        "CTA needs attention: bots have asked 5,000 times today. What to do: Do this. You get one notice when a "
+        "problem begins, and one when it is over." in text(box.to(ALICE)[0])
+    )
+    assert "See the open alerts: samplit alerts list cta" in text(box.to(TEAM)[0])
     assert box.to(TEAM)[0]["From"] == "samplit@example.com"
     assert all(row["sent_at"] == clock.now for row in await rows(pool))
 
@@ -132,7 +137,7 @@ async def test_a_server_that_is_down_gets_it_once_when_it_is_back(pool: asyncpg.
         await step(sender, "1")
         (row,) = await rows(pool)
         assert (row["attempts"], row["sent_at"]) == (attempts, None)
-        assert row["error"] == "E-Mail did not take it"
+        assert row["error"] == "E-Mail did not accept the notice"
     async with smtp_server(box):
         clock.advance(seconds=1)
         for _ in range(2):
@@ -161,16 +166,18 @@ async def test_a_server_that_hangs_delays_nothing_and_is_reported(
         running.cancel()
         await asyncio.wait({running})
         assert took < 15
-        for pause in PAUSES:
+        for pause in RETRY_PAUSES:
             assert await open_alerts(pool) == []
             clock.advance(seconds=pause.total_seconds())
             await step(sender, OWNER)
         of_owner = [row for row in await rows(pool) if row["recipient"] == OWNER]
-        assert {(row["attempts"], row["error"]) for row in of_owner} == {(len(PAUSES) + 1, "no answer in time")}
+        assert {(row["attempts"], row["error"]) for row in of_owner} == {
+            (len(RETRY_PAUSES) + 1, "the server did not answer in time")
+        }
         assert all(row["failed_at"] is not None for row in of_owner)
     (alert,) = await open_alerts(pool)
     assert (alert.kind, alert.experiment_id, alert.key) == (alerts.AlertKind.NOTIFICATION_FAILED, "cta", OWNER)
-    assert alert.summary == f"notices do not reach the owner, {ALICE}: no answer in time"
+    assert alert.summary == f"notices do not reach the owner, {ALICE}: the server did not answer in time"
     assert len(await rows(pool)) == 4
     await sender.admit()
     assert await open_alerts(pool) == [alert]
@@ -293,7 +300,7 @@ async def test_urls_are_in_no_row_log_or_error(
     sender = Sender(pool, Recipients.of(settings), clock)
     await tell(pool, clock, await make(pool, clock), "bots")
     with capture_logs() as logs:
-        for pause in (timedelta(0), *PAUSES):
+        for pause in (timedelta(0), *RETRY_PAUSES):
             clock.advance(seconds=pause.total_seconds())
             await step(sender, "1", "2", "3", OWNER)
     assert len(box.letters) == 2
@@ -303,8 +310,8 @@ async def test_urls_are_in_no_row_log_or_error(
     kept = await pool.fetch("SELECT n::text FROM notifications n UNION ALL SELECT a::text FROM alerts a")
     found = [alert.summary for alert in await open_alerts(pool)]
     assert sorted(found) == [
-        "notices do not reach URL 2 of SAMPLIT_NOTIFY_URLS: not a URL that apprise can send to",
-        "notices do not reach URL 3 of SAMPLIT_NOTIFY_URLS: E-Mail did not take it",
+        "notices do not reach URL 2 of SAMPLIT_NOTIFY_URLS: apprise does not understand this URL",
+        "notices do not reach URL 3 of SAMPLIT_NOTIFY_URLS: E-Mail did not accept the notice",
     ]
     await step(Sender(pool, Recipients(urls[:1], ""), clock), "1")
     assert await open_alerts(pool) == []
@@ -331,7 +338,7 @@ async def test_a_worker_tells_of_what_it_finds(service: Service, clock: Clock, d
     await asyncio.wait({worker})
     assert sorted(letter["X-Recipients"] for letter in box.letters) == [ALICE, "boss@example.com", TEAM]
     assert {letter["Subject"] for letter in box.letters} == {
-        "CTA: bots have asked 5,000 times today, 0 times on a usual day, and there are 0 visitors"
+        "CTA: bots have sent 5,000 requests today, against 0 on a usual day and 0 visitors today"
     }
     await pool.close()
 
@@ -360,7 +367,7 @@ async def test_the_command_that_tests(box: Mailbox) -> None:
         1,
         [
             "URL 1 of SAMPLIT_NOTIFY_URLS: sent",
-            "URL 2 of SAMPLIT_NOTIFY_URLS: not a URL that apprise can send to",
+            "URL 2 of SAMPLIT_NOTIFY_URLS: apprise does not understand this URL",
             "samplit: 1 of 2 recipients got nothing",
         ],
     )

@@ -11,7 +11,7 @@ from samplit.admin.v1.alert_service_pb2 import ALERT_KIND_BOT_SURGE, ALERT_KIND_
 
 from allocator.experiment import Experiment, ExperimentState, SegmentationConfig, Variant
 from server.cli.views.alerts import alerts_table
-from server.notifications.notices import NoticeKind, digest, render
+from server.notifications.notices import NoticeKind, render, render_digest
 from server.notifications.recipients import OWNER, Recipients
 from server.settings import Settings
 
@@ -29,8 +29,11 @@ FIELDS = {
         "measured": "-0.1 points [-0.4, 0.2]",
     },
     NoticeKind.RECOMMENDATION_MADE: {"what": "segment by source", "why": "another variant wins on Instagram"},
-    NoticeKind.ALERT_RAISED: {"problem": "bots have asked 5,000 times today"},
-    NoticeKind.ALERT_RESOLVED: {"problem": "bots have asked 5,000 times today"},
+    NoticeKind.ALERT_RAISED: {
+        "problem": "bots have sent 5,000 requests today",
+        "next_step": "Block these bots at the edge.",
+    },
+    NoticeKind.ALERT_RESOLVED: {"problem": "bots have sent 5,000 requests today"},
 }
 
 
@@ -75,25 +78,29 @@ def test_every_notice_says_what_where_and_what_next(kind: NoticeKind) -> None:
 
 def test_names_are_text() -> None:
     subject, body = render(
-        experiment("{id}\nBcc: x@example.com {0}"), NoticeKind.ALERT_RAISED, problem="{name} is " * 50
+        experiment("{id}\nBcc: x@example.com {0}"),
+        NoticeKind.ALERT_RAISED,
+        problem="{name} is " * 50,
+        next_step="{id}",
     )
     assert subject.startswith("{id} Bcc: x@example.com {0}: {name} is {name}")
     assert len(subject) == 200
-    assert "{id} Bcc: x@example.com {0} needs a look: {name} is" in body
+    assert "{id} Bcc: x@example.com {0} needs attention: {name} is" in body
+    assert "What to do: {id}" in body
 
 
 def test_of_the_installation() -> None:
-    subject, body = render(None, NoticeKind.ALERT_RAISED, problem="events wait")
+    subject, body = render(None, NoticeKind.ALERT_RAISED, problem="events wait", next_step="Check the worker.")
     assert subject == "Samplit: events wait"
     assert body.endswith("samplit alerts list")
 
 
 def test_a_digest_lists_subjects() -> None:
-    subject, body = digest("CTA\n!", "cta", [f"CTA: {n}" for n in range(1_102)])
+    subject, body = render_digest("CTA\n!", "cta", [f"CTA: {n}" for n in range(1_102)])
     assert subject == "CTA !: 1,102 notices of the last hour"
     assert "- CTA: 99\n- and 1,002 more" in body
     assert body.endswith("samplit alerts list cta")
-    assert digest("", "", ["Samplit: a"])[0] == "Samplit: a notice of the last hour"
+    assert render_digest("", "", ["Samplit: a"])[0] == "Samplit: 1 notice of the last hour"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_a_digest_lists_subjects() -> None:
 def test_owners_with_an_address_are_told(owner: str, gets: bool) -> None:
     recipients = Recipients(["a://", "b://"], "mailto://host?to={owner}")
     assert recipients.names == ("1", "2", OWNER)
-    assert recipients.named_for(owner) == (("1", "2", OWNER) if gets else ("1", "2"))
+    assert recipients.names_for(owner) == (("1", "2", OWNER) if gets else ("1", "2"))
 
 
 def test_urls_by_name() -> None:

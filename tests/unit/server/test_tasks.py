@@ -19,7 +19,7 @@ async def stubborn(swallowed: list[int], most: int) -> None:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "_CANCEL_AGAIN_SECONDS", 0.01)
 
 
 async def test_a_swallowed_cancellation_is_repeated() -> None:

@@ -15,7 +15,7 @@ from server.api.admin.clustering.commands import ClusteringCommands
 from server.api.admin.clustering.messages import drift_message, evidence_message, job_message, model_message, summary
 from server.api.admin.reads import read_experiment
 from server.clock import Clock
-from server.recommendations.findings import evidence_of_segments
+from server.recommendations.findings import read_segment_evidence
 from storage.encryption import Secrets
 from storage.postgres.counts.drift import recent_drift
 from storage.postgres.pool import Connection, snapshot
@@ -85,7 +85,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
                 except ClusterModelUnreadableError as error:
                     model = replace(model, problem=error.message)
                 response.model.CopyFrom(model_message(model, await cluster_models.names(connection, experiment.number)))
-                evidence = await evidence_of_segments(connection, experiment, self._clock())
+                evidence = await read_segment_evidence(connection, experiment, self._clock())
                 response.evidence.CopyFrom(evidence_message(evidence))
         if job is not None:
             response.job.CopyFrom(job_message(job))

@@ -12,7 +12,7 @@ from server.api.admin.writes import Changed, Writes, locked_experiment
 from server.api.authentication import caller
 from server.api.fields import Fields
 from server.clock import Clock
-from server.recommendations.apply import apply
+from server.recommendations.acceptance import accept_recommendation
 from storage.postgres.operations import audit
 from storage.postgres.pool import Connection
 from storage.postgres.segmentation import recommendations
@@ -39,7 +39,7 @@ class RecommendationCommands:
                 now = self._clock()
                 if not await recommendations.holds(connection, found, experiment, now):
                     raise _stale(found)
-                experiment = await apply(connection, experiment, found, caller.get(), now)
+                experiment = await accept_recommendation(connection, experiment, found, caller.get(), now)
             message = await _message(connection, found, experiment)
             return Changed(experiment), pb.AcceptRecommendationResponse(recommendation=message)
 

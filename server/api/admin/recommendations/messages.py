@@ -8,8 +8,8 @@ from allocator.experiment import Experiment
 from allocator.segmentation import DimensionReport, Eligibility, Proposal
 from allocator.segments import display_name
 from server.api.admin.messages import estimate_message, set_estimate, timestamp
-from server.recommendations.findings import public_name
-from server.recommendations.measured_lift import Measured, MeasuredSegment
+from server.recommendations.findings import segment_by_name
+from server.recommendations.measured_lift import MeasuredLift, SegmentLift
 from storage.postgres.segmentation.recommendations import Recommendation
 
 
@@ -64,7 +64,7 @@ def check_message(
 
 
 def metrics_message(
-    experiment: Experiment, measured: Measured, keys: Mapping[int, str], message: pb.GetSegmentationMetricsResponse
+    experiment: Experiment, measured: MeasuredLift, keys: Mapping[int, str], message: pb.GetSegmentationMetricsResponse
 ) -> None:
     """Add what a segmentation has brought. keys: of the segments that users are in, by number."""
     message.segments_count = len(keys)
@@ -86,7 +86,7 @@ def metrics_message(
 def _dimension(report: DimensionReport) -> pb.DimensionEligibility:
     evidence = report.evidence
     return pb.DimensionEligibility(
-        dimension=public_name(report.dimension),
+        dimension=segment_by_name(report.dimension),
         coverage=report.coverage,
         largest_share=report.largest_share,
         segments=report.segments,
@@ -98,7 +98,7 @@ def _dimension(report: DimensionReport) -> pb.DimensionEligibility:
     )
 
 
-def _segment(experiment: Experiment, measured: MeasuredSegment, keys: Mapping[int, str]) -> pb.SegmentMetrics:
+def _segment(experiment: Experiment, measured: SegmentLift, keys: Mapping[int, str]) -> pb.SegmentMetrics:
     key = keys[measured.segment]
     return pb.SegmentMetrics(
         segment_key=key,
@@ -109,5 +109,5 @@ def _segment(experiment: Experiment, measured: MeasuredSegment, keys: Mapping[in
     )
 
 
-def _lift(measured: MeasuredSegment) -> float:
+def _lift(measured: SegmentLift) -> float:
     return measured.lift.value if measured.lift else 0.0

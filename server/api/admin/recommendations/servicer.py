@@ -23,7 +23,7 @@ from server.api.admin.recommendations.messages import (
 from server.api.fields import Fields, check_slug
 from server.clock import Clock
 from server.recommendations.checker import Checker
-from server.recommendations.measured_lift import measure
+from server.recommendations.measured_lift import measure_lift
 from storage.postgres.counts import counts, traffic
 from storage.postgres.experiments import posteriors
 from storage.postgres.pool import Connection, snapshot
@@ -63,11 +63,11 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         """See the proto."""
         experiment_id = check_slug("experiment_id", request.experiment_id)
         if request.validate_only:
-            checked = await self._checker.look(experiment_id)
-            found = [proposal_message(each, checked.experiment) for each in checked.proposed]
+            checked = await self._checker.preview(experiment_id)
+            found = [proposal_message(each, checked.experiment) for each in checked.proposals]
         else:
             checked = await self._checker.check(experiment_id)
-            found = [recommendation_message(each, checked.experiment) for each in checked.open]
+            found = [recommendation_message(each, checked.experiment) for each in checked.recommendations]
             await self._trainings.tell(experiment_id)
         response = check_message(checked.eligibility, found, checked.action)
         async with self._pool.acquire() as connection:
@@ -133,7 +133,7 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
                 message.segments_count = 1
                 message.basis = "it is not segmented"
                 return message
-            measured = await measure(connection, experiment, state, self._clock())
+            measured = await measure_lift(connection, experiment, state, self._clock())
             rows = await counts.segment_counts(
                 connection, experiment.number, experiment.segmentation_version, self._clock()
             )
