@@ -1,7 +1,7 @@
-"""The use case AllocateUser: from a checked request to a decision that is on record.
+"""The use case AllocateUser: from a checked request to a recorded decision.
 
-A call has three steps, so that a batch makes one round trip: `prepare` decides, `Records` looks up or stores, and
-`finish` answers with what is there. Knows nothing of gRPC.
+A call has three steps, so that a batch makes one round trip. First `prepare` decides, then `Records` looks the user up
+or stores the decision, then `finish` makes the answer from the record. Knows nothing of gRPC.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,17 +18,18 @@ from allocator.hashing import assignment_id, user_key
 from allocator.segments import OTHER, OTHER_NUMBER
 from server import metrics
 from server.allocation.bot_counter import BotCounter
-from server.allocation.catalog import Catalog, Snapshot
-from server.allocation.postgres_fallback import Postgres
+from server.allocation.catalog import Catalog
+from server.allocation.postgres_fallback import PostgresFallback
 from server.allocation.records import OUTAGE, Records
 from server.allocation.returning_users import ReturningUsers
+from server.allocation.snapshot import Snapshot
 from storage.events import AssignmentEvent
 from storage.records import EXISTING, NEW, NONE, Found, Lookup
 from storage.redis.client import OutOfMemoryError
 
 
 class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
-    """A request whose fields have been checked one by one; `at` is in Unix seconds."""
+    """A request whose fields were checked one by one. `at` is in Unix seconds."""
 
     experiment_id: str
     user_identifier: str
@@ -39,7 +40,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class AssignmentState(IntEnum):
-    """What happened to the record. The numbers are those of samplit.allocation.v1.AssignmentState."""
+    """Whether the user's assignment is new. The numbers are those of samplit.allocation.v1.AssignmentState."""
 
     NEW = 1
     EXISTING = 2
@@ -47,7 +48,7 @@ class AssignmentState(IntEnum):
 
 
 class Allocation(msgspec.Struct, frozen=True, gc=False):
-    """The answer. `reason` is a Reason; `assignment_id` and `assigned_at` (Unix seconds) are empty without a record."""
+    """The answer. `reason` is a Reason. `assignment_id` and `assigned_at` (Unix seconds) are empty without a record."""
 
     snapshot: Snapshot
     variant: Variant
@@ -58,25 +59,29 @@ class Allocation(msgspec.Struct, frozen=True, gc=False):
     assigned_at: int = 0
 
 
-class Pending(msgspec.Struct, frozen=True, gc=False):
-    """A decision that is not on record yet; without an event the user is only looked up."""
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A decision that becomes the user's assignment, unless they have one.
+
+    Without an event in the look-up the user is only looked up.
+    """
 
     snapshot: Snapshot
     segment_key: str
     lookup: Lookup
 
 
-class NotLoadedError(Exception):
-    """Something that is needed is not in memory: await `load`, and try again unless it answers."""
+class Missing(msgspec.Struct, frozen=True, gc=False):
+    """Something that the step needs is not in memory.
 
-    def __init__(self, load: Callable[[], Awaitable[Allocation | None]]) -> None:
-        """`load` raises what there is to say if it cannot."""
-        super().__init__()
-        self.load = load
+    load: loads it, and returns the answer if it has one. If it returns None, take the step again. It raises the errors
+    of `Allocate.__call__`.
+    """
+
+    load: Callable[[], Awaitable[Allocation | None]]
 
 
 class Allocate:
-    """Decides by the catalog's snapshots. `identity` keys the hashes of users."""
+    """Decides by the catalog's snapshots. `identity` is the key of the hashes of users (32 bytes)."""
 
     def __init__(
         self,
@@ -84,15 +89,14 @@ class Allocate:
         identity: bytes,
         records: Records,
         returning: ReturningUsers,
-        postgres: Postgres,
+        fallback: PostgresFallback,
         bots: BotCounter,
     ) -> None:
-        """Holds no state of its own."""
         self._catalog = catalog
         self._identity = identity
         self.records = records
         self._returning = returning
-        self._postgres = postgres
+        self._fallback = fallback
         self._bots = bots
 
     async def __call__(self, request: AllocationRequest) -> Allocation:
@@ -111,28 +115,31 @@ class Allocate:
             return await self.during_outage(prepared, error)
         return await self.finish(prepared, found)
 
-    async def prepare(self, request: AllocationRequest) -> Allocation | Pending:
-        """Answer at once where nothing is recorded, or the user is known, else decide. Raises as `__call__`."""
+    async def prepare(self, request: AllocationRequest) -> Allocation | Candidate:
+        """Return the answer where nothing is recorded or the user is remembered, else a decision.
+
+        Raises as `__call__`.
+        """
         while True:
-            try:
-                return self.prepare_now(request)
-            except NotLoadedError as missing:
-                answer = await missing.load()
-                if answer is not None:
-                    return answer
+            prepared = self.prepare_now(request)
+            if not isinstance(prepared, Missing):
+                return prepared
+            answer = await prepared.load()
+            if answer is not None:
+                return answer
 
-    async def finish(self, pending: Pending, found: Found) -> Allocation:
-        """The answer, given what the record says. Raises BacklogFullError."""
-        try:
-            return self.finish_now(pending, found)
-        except NotLoadedError:
-            return await self._load_existing(pending.snapshot, pending.lookup, found)
+    async def finish(self, candidate: Candidate, found: Found) -> Allocation:
+        """Return the answer that the record gives. Raises BacklogFullError."""
+        answer = self.finish_now(candidate, found)
+        if isinstance(answer, Missing):
+            return await self._load_existing(candidate.snapshot, candidate.lookup, found)
+        return answer
 
-    def prepare_now(self, request: AllocationRequest) -> Allocation | Pending:
-        """As `prepare`. Raises NotLoadedError too."""
+    def prepare_now(self, request: AllocationRequest) -> Allocation | Candidate | Missing:
+        """Prepare as far as memory allows. Raises as `__call__`."""
         snapshot = self._catalog.known(request.experiment_id)
         if snapshot is None:
-            raise NotLoadedError(partial(self._load_experiment, request.experiment_id))
+            return Missing(partial(self._load_experiment, request.experiment_id))
         experiment = snapshot.experiment
         context = extract(request.channel, request.attributes, request.at, experiment.time_zone)
         key = snapshot.segment_key(context.dimensions)
@@ -160,65 +167,66 @@ class Allocate:
             metrics.returning_users.inc()
             return self._existing(snapshot, Lookup(experiment.number, user, day, None), known)
         if experiment.state is ExperimentState.PAUSED:
-            return Pending(snapshot, key, Lookup(experiment.number, user, day, None))
+            return Candidate(snapshot, key, Lookup(experiment.number, user, day, None))
         segment = OTHER_NUMBER if key == OTHER else snapshot.segments.known(key, experiment.segmentation.max_segments)
         if segment is None:
-            pending = Pending(snapshot, key, Lookup(experiment.number, user, day, None))
-            raise NotLoadedError(partial(self._register_segment, pending))
+            candidate = Candidate(snapshot, key, Lookup(experiment.number, user, day, None))
+            return Missing(partial(self._register_segment, candidate))
         if segment == OTHER_NUMBER:
             key = OTHER
         event = _event(snapshot, user, segment, key, context.dimensions, request.at)
-        return Pending(snapshot, key, Lookup(experiment.number, user, day, event))
+        return Candidate(snapshot, key, Lookup(experiment.number, user, day, event))
 
-    def finish_now(self, pending: Pending, found: Found) -> Allocation:
-        """As `finish`. Raises NotLoadedError too."""
+    def finish_now(self, candidate: Candidate, found: Found) -> Allocation | Missing:
+        """Finish as far as memory allows. Raises BacklogFullError."""
         code = found.code
         if code == NEW:
-            snapshot = pending.snapshot
+            snapshot = candidate.snapshot
             return Allocation(
                 snapshot,
                 snapshot.variants[found.variant],
-                pending.segment_key,
+                candidate.segment_key,
                 found.reason,
                 AssignmentState.NEW,
-                self._assignment_id(pending.lookup),
+                self._assignment_id(candidate.lookup),
                 found.assigned_at,
             )
         if code == EXISTING:
-            return self._existing(pending.snapshot, pending.lookup, found)
+            return self._existing(candidate.snapshot, candidate.lookup, found)
         if code == NONE:
-            return _unrecorded(pending.snapshot, pending.snapshot.control, pending.segment_key, Reason.PAUSED)
+            return _unrecorded(candidate.snapshot, candidate.snapshot.control, candidate.segment_key, Reason.PAUSED)
         raise BacklogFullError("the event stream is full, since it is not drained; try again later")
 
-    async def during_outage(self, pending: Pending, error: Exception) -> Allocation:
-        """The answer while Redis is away, or full.
+    async def during_outage(self, candidate: Candidate, error: Exception) -> Allocation:
+        """Return the answer while Redis is away or out of memory.
 
-        Raises StoreUnavailableError if the experiment wants that, and the error if Redis is full for a new user.
+        Raises StoreUnavailableError if the experiment's `on_outage` says so, and `error` if Redis has no memory for a
+        new user.
         """
-        answer = await self._without_redis(pending, error)
+        answer = await self._without_redis(candidate, error)
         metrics.degraded.inc()
         return answer
 
-    async def _without_redis(self, pending: Pending, error: Exception) -> Allocation:
-        snapshot = pending.snapshot
-        found = await self._postgres.find(pending.lookup)
+    async def _without_redis(self, candidate: Candidate, error: Exception) -> Allocation:
+        snapshot = candidate.snapshot
+        found = await self._fallback.find(candidate.lookup)
         if found is not None:
-            return await self._load_existing(snapshot, pending.lookup, found)
+            return await self._load_existing(snapshot, candidate.lookup, found)
         if snapshot.experiment.state is ExperimentState.PAUSED:
-            return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.PAUSED)
+            return _unrecorded(snapshot, snapshot.control, candidate.segment_key, Reason.PAUSED)
         if isinstance(error, OutOfMemoryError):
             raise error
         if snapshot.experiment.on_outage is OutagePolicy.UNAVAILABLE:
             raise StoreUnavailableError("Redis does not answer; try again")
-        return _unrecorded(snapshot, snapshot.control, pending.segment_key, Reason.DEGRADED)
+        return _unrecorded(snapshot, snapshot.control, candidate.segment_key, Reason.DEGRADED)
 
-    def _existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:
+    def _existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation | Missing:
         variant = snapshot.variants.get(found.variant)
         key = None
         if found.segmentation_version == snapshot.experiment.segmentation_version:
             key = snapshot.segments.known_key(found.segment)
         if variant is None or key is None:
-            raise NotLoadedError(partial(self._load_existing, snapshot, lookup, found))
+            return Missing(partial(self._load_existing, snapshot, lookup, found))
         return self._sticky(snapshot, variant, key, lookup, found)
 
     def _sticky(self, snapshot: Snapshot, variant: Variant, key: str, lookup: Lookup, found: Found) -> Allocation:
@@ -235,16 +243,20 @@ class Allocate:
     async def _load_experiment(self, experiment_id: str) -> None:
         await self._catalog.get(experiment_id)
 
-    async def _register_segment(self, pending: Pending) -> Allocation | None:
-        snapshot = pending.snapshot
+    async def _register_segment(self, candidate: Candidate) -> Allocation | None:
+        snapshot = candidate.snapshot
         try:
-            await snapshot.segments.learn(pending.segment_key, snapshot.experiment.segmentation.max_segments)
+            await snapshot.segments.learn(candidate.segment_key, snapshot.experiment.segmentation.max_segments)
         except OUTAGE as error:
-            return await self.during_outage(pending, error)
+            return await self.during_outage(candidate, error)
         return None
 
     async def _load_existing(self, snapshot: Snapshot, lookup: Lookup, found: Found) -> Allocation:
-        """With a variant that was added since this process looked, or a segment of another segmentation."""
+        """Answer an existing user after loading what is not in memory.
+
+        That is a variant which was added since this process loaded the experiment, or a segment of another
+        segmentation.
+        """
         if found.variant not in snapshot.variants:
             await self._catalog.refresh(snapshot.experiment.experiment_id)
             snapshot = await self._catalog.get(snapshot.experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""While Redis is away: users whom Postgres knows keep their variant, in any experiment that it knows."""
+"""Answers from Postgres while Redis is away: users whom Postgres knows keep their variant."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,43 +10,44 @@ from server.allocation.coalescer import Coalescer
 from server.logs import LogThrottle
 from storage.encryption import Secrets
 from storage.postgres.events import assignments
-from storage.postgres.experiments import experiments, posteriors
+from storage.postgres.experiments import posteriors
 from storage.postgres.segmentation import cluster_models
 from storage.records import Found, Lookup
-from storage.redis.publications import Published, open_posterior
+from storage.redis.published import Published
+from storage.sealing import open_posterior
 
 log = structlog.get_logger()
 _throttle = LogThrottle()
 _TIMEOUT_SECONDS = 0.5
 
 
-class Postgres:
-    """Looks users up, coalesced. Nothing is written: there is one writer of assignments, and that is Redis."""
+class PostgresFallback:
+    """Reads only: Redis is the one writer of assignments. Look-ups of users are coalesced."""
 
     def __init__(self, pool: asyncpg.Pool, secrets: Secrets) -> None:
-        """Connects when it is asked."""
         self._pool = pool
         self._secrets = secrets
         self._lookups: Coalescer[Lookup, Found | None] = Coalescer(self._start)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def find(self, lookup: Lookup) -> Found | None:
-        """The record of a user; None too where Postgres does not answer."""
+        """Return the record of a user, or None if there is none or Postgres does not answer."""
         return await self._lookups.submit(lookup)
 
     async def experiment(self, experiment_id: str) -> Published | None:
-        """What would be published of an experiment."""
+        """Return an experiment as it would be published, or None."""
         async with asyncio.timeout(_TIMEOUT_SECONDS), self._pool.acquire() as connection:
-            experiment = await experiments.get(connection, experiment_id)
-            if experiment is None:
-                return None
-            sealed = await posteriors.load(connection, experiment.number)
+            publication = await posteriors.load_publication(connection, experiment_id)
+        if publication is None:
+            return None
+        sealed = publication.posterior
         if sealed is None:
-            return Published(experiment, None)
-        return Published(experiment, open_posterior(self._secrets, experiment_id, sealed.version, sealed.ciphertext))
+            return Published(publication.experiment, None)
+        tables = open_posterior(self._secrets, experiment_id, sealed.version, sealed.ciphertext)
+        return Published(publication.experiment, tables)
 
     async def model(self, experiment_number: int, version: int) -> bytes | None:
-        """An encrypted cluster model."""
+        """Return an encrypted cluster model, or None."""
         async with asyncio.timeout(_TIMEOUT_SECONDS), self._pool.acquire() as connection:
             return await cluster_models.sealed(connection, experiment_number, version)
 

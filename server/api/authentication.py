@@ -1,64 +1,59 @@
-"""Who calls, and what they may do: API keys, checked against a copy in memory."""
+"""Authentication: API keys are checked against a copy in memory."""
 
-import secrets
+import asyncio
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from hashlib import sha256
+
+import structlog
 
 from allocator.errors import KeyInvalidError, KeyMissingError, ScopeMissingError
+from server.allocation.change_feed import ChangeFeed
+from server.maintenance.api_keys import hash_key
 from storage.postgres.operations.api_keys import ActiveKey
-from storage.redis import api_keys, publications
+from storage.redis import api_keys, published
+from storage.redis.change_notices import ChangeNotice
 from storage.redis.client import Client
 
-SCOPES = ("allocate", "admin")
+log = structlog.get_logger()
 caller: ContextVar[str] = ContextVar("caller")  # the id of the key of the call that is being answered
 _RELOAD_SECONDS = 1.0  # an unknown key makes the copy be read again, but no more often
 
 
-@dataclass(frozen=True)
-class NewKey:
-    """A key as its owner gets it, once: `text` is never stored."""
-
-    key_id: str
-    text: str
-
-    @property
-    def secret_hash(self) -> bytes:
-        """What is stored instead."""
-        return hash_key(self.text)
-
-
-def new_key() -> NewKey:
-    """A random key: "samplit_ID_SECRET", 256 bits of secret."""
-    key_id = secrets.token_hex(4)
-    return NewKey(key_id, f"samplit_{key_id}_{secrets.token_urlsafe(32)}")
-
-
-def hash_key(text: str) -> bytes:
-    """SHA-256: enough, since the secret has full entropy."""
-    return sha256(text.encode()).digest()
-
-
 class Authenticator:
-    """Checks keys in memory, and reads them again from Redis when they changed."""
+    """Checks keys in memory. The copy is read again from Redis after a change notice, and at every poll interval."""
 
-    def __init__(self, client: Client) -> None:
-        """Knows no key until `reload`."""
-        self._client = client
+    def __init__(self, redis: Client, changes: ChangeFeed, poll_interval: float) -> None:
+        self._redis = redis
+        self._poll_interval = poll_interval
         self._keys: Mapping[bytes, ActiveKey] = {}
         self._reloaded_at = float("-inf")
+        changes.subscribe("keys", self._take)
+
+    async def run(self) -> None:
+        """Poll until cancelled, through outages of Redis."""
+        while True:
+            try:
+                await self.reload()
+            except Exception as error:
+                log.warning("cannot poll for API keys", error=repr(error))
+            await asyncio.sleep(self._poll_interval)
 
     async def reload(self) -> None:
-        """Take over the published keys."""
+        """Read the published keys. A Redis that has lost its data changes nothing."""
         self._reloaded_at = time.monotonic()
-        active = await api_keys.load(self._client)
-        if active or await publications.is_complete(self._client):
+        active = await api_keys.load(self._redis)
+        if active or await published.is_complete(self._redis):
             self._keys = active
 
+    async def _take(self, _: ChangeNotice) -> None:
+        await self.reload()
+
     async def authenticate(self, authorization: str | None, scope: str) -> ActiveKey:
-        """The key behind an "authorization" header. Raises KeyMissing-, KeyInvalid- or ScopeMissingError."""
+        """Return the key in an "authorization" header.
+
+        Raises KeyMissingError, KeyInvalidError, or ScopeMissingError if the key lacks `scope`.
+        """
         if authorization is None:
             raise KeyMissingError('send the API key as metadata "authorization: Bearer KEY"')
         secret_hash = hash_key(authorization.removeprefix("Bearer ").strip())

@@ -1,6 +1,6 @@
-"""Says, in named sub-services of the health service, what this process has lost contact with.
+"""Reports, in named sub-services of the health service, which stores this process can use. It only reads.
 
-The overall health stays SERVING: users are still answered, and a balancer must not take everybody out at once.
+The overall health stays SERVING: users are still answered, and a balancer must not take all servers out at once.
 """
 
 import asyncio
@@ -12,82 +12,60 @@ import asyncpg
 import structlog
 
 from server.allocation.catalog import Catalog
-from server.allocation.records import Records
+from server.allocation.epochs import Epochs
 from storage.postgres.pool import answers
-from storage.redis import streams
-from storage.redis.client import Client
 from storage.redis.function_connection import FunctionConnection
 
 log = structlog.get_logger()
 REDIS = "samplit.redis"  # sticky records can be read and written
-SNAPSHOTS = "samplit.snapshots"  # what is decided by is what is published
+SNAPSHOTS = "samplit.snapshots"  # this process decides by what is published
 POSTGRES = "samplit.postgres"  # the control plane can be used
 SUB_SERVICES = (REDIS, SNAPSHOTS, POSTGRES)
 _MISSED_POLLS = 3
-_LEAST_SECONDS = 0.1  # between two looks
 _POSTGRES_SECONDS = 2.0
 
 
 class HealthReporter:
-    """Looks at every poll interval, and tells only what changed."""
+    """Looks at every poll interval, and reports what changed."""
 
     def __init__(
         self,
-        redis: Client,
-        links: Sequence[FunctionConnection],
+        connections: Sequence[FunctionConnection],
         pool: asyncpg.Pool,
         catalog: Catalog,
-        records: Records,
+        epochs: Epochs,
         poll_interval: float,
-        tell: Callable[[str, bool], Awaitable[None]],
+        report: Callable[[str, bool], Awaitable[None]],
     ) -> None:
-        """`tell` is given a sub-service, and whether it serves."""
-        self._redis = redis
-        self._links = links
+        """`report` is given a sub-service and whether it serves."""
+        self._connections = connections
         self._pool = pool
         self._catalog = catalog
-        self._records = records
+        self._epochs = epochs
         self._poll_interval = poll_interval
-        self._tell = tell
-        self._told: dict[str, bool] = {}
+        self._report = report
+        self._reported: dict[str, bool] = {}
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await asyncio.sleep(_LEAST_SECONDS)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._records.stale.wait(), self._poll_interval)
-            self._records.stale.clear()  # what is answered by an epoch that is not known yet sets it again
+                await asyncio.wait_for(self._epochs.changed.wait(), self._poll_interval)
+            self._epochs.changed.clear()
             await self.look()
 
     async def look(self) -> None:
-        """Look once, and tell."""
-        await self._say(REDIS, await self._has_redis())
+        """Look once, and report."""
+        is_connected = all(connection.is_connected for connection in self._connections)
+        await self._set(REDIS, self._epochs.are_complete and is_connected)
         age = time.monotonic() - self._catalog.current_at
-        await self._say(SNAPSHOTS, age < _MISSED_POLLS * self._poll_interval)
-        await self._say(POSTGRES, await answers(self._pool, seconds=_POSTGRES_SECONDS))
+        await self._set(SNAPSHOTS, age < _MISSED_POLLS * self._poll_interval)
+        await self._set(POSTGRES, await answers(self._pool, seconds=_POSTGRES_SECONDS))
 
-    async def _has_redis(self) -> bool:
-        try:
-            return await self._follow() and all(link.is_connected for link in self._links)
-        except Exception:
-            return False
-
-    async def _follow(self) -> bool:
-        """Whether all records are there. Those that were made anew are used once what was known of others is forgotten.
-
-        Segments too: a Redis that lost its data has given their numbers anew.
-        """
-        epochs = [epoch or b"" for epoch in await streams.epochs(self._redis, len(self._records.epochs))]
-        if epochs != self._records.epochs:
-            await self._catalog.reload_registries()
-            self._records.adopt(epochs)
-        return b"" not in epochs
-
-    async def _say(self, service: str, serves: bool) -> None:
-        if self._told.get(service) == serves:
+    async def _set(self, service: str, serves: bool) -> None:
+        if self._reported.get(service) == serves:
             return
-        if service in self._told or not serves:
-            log.warning("contact", service=service, serves=serves)
-        self._told[service] = serves
-        await self._tell(service, serves)
+        if service in self._reported or not serves:
+            log.warning("health changed", service=service, serves=serves)
+        self._reported[service] = serves
+        await self._report(service, serves)

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 import asyncpg
 import structlog
 
-from allocator.errors import ExperimentNotFoundError
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segmentation import Eligibility, Proposal, RecommendationKind
 from server.alerts.updates import update_alert
 from server.clock import Clock
+from server.publishing.publish import publish_current
 from server.recommendations.acceptance import accept_recommendation
 from server.recommendations.findings import Findings, gather_findings
 from server.recommendations.notices import notify_of_recommendation
@@ -27,7 +27,6 @@ from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.pool import Connection, snapshot
 from storage.postgres.segmentation import recommendations, segmentations, serving_state
 from storage.postgres.segmentation.recommendations import Recommendation
-from storage.redis import publications
 from storage.redis.client import UNREACHABLE, Client
 
 log = structlog.get_logger()
@@ -85,17 +84,15 @@ class Checker:
                 await self._update_alert(connection, result.experiment, problem)
                 raise
             await self._update_alert(connection, result.experiment, None)
-        if changed is None:
-            return result
-        await self._publish(changed)
+            if changed is None:
+                return result
+            await self._publish(connection, changed)
         log.info("segmentation changed automatically", experiment=experiment_id, change=summary)
         return replace(result, experiment=changed, action=summary)
 
     async def _gather_findings(self, connection: Connection, experiment_id: str) -> Findings:
         async with snapshot(connection):
-            experiment = await experiments.get(connection, experiment_id)
-            if experiment is None:
-                raise ExperimentNotFoundError(experiment_id)
+            experiment = await experiments.require(connection, experiment_id)
             return await gather_findings(connection, self._secrets, experiment, self._clock())
 
     async def _store_recommendations(
@@ -109,7 +106,7 @@ class Checker:
         now = self._clock()
         chosen = None
         async with connection.transaction():
-            locked = await self._lock_experiment(connection, findings.experiment)
+            locked = await experiments.require(connection, findings.experiment.experiment_id, lock=True)
             experiment = await self._restore_baseline_share(connection, locked, now)
             await serving_state.note_check(connection, locked.experiment_id, now)
             if findings.pending_segmentation is not None or not await _is_unchanged(connection, locked, findings):
@@ -121,7 +118,7 @@ class Checker:
                 if each is not chosen:
                     await notify_of_recommendation(connection, locked, each.proposal, now)
         if experiment is not locked:
-            await self._publish(experiment)
+            await self._publish(connection, experiment)
         return CheckResult(experiment, findings.eligibility, proposals, stored), chosen
 
     async def _restore_baseline_share(
@@ -137,10 +134,10 @@ class Checker:
         await audit.record(connection, experiment.number, audit.SAMPLIT, "experiment.update", old, new, now)
         return await experiments.update(connection, restored, now)
 
-    async def _publish(self, experiment: Experiment) -> None:
+    async def _publish(self, connection: Connection, experiment: Experiment) -> None:
         """Publish the experiment. If Redis is out of reach, the reconciler publishes it when it is back."""
         with suppress(*UNREACHABLE):
-            await publications.publish_experiment(self._redis, experiment)
+            await publish_current(connection, self._redis, experiment.experiment_id)
 
     async def _accept(
         self, connection: Connection, experiment: Experiment, recommendation: Recommendation
@@ -148,18 +145,12 @@ class Checker:
         """Accept a recommendation as Samplit. Return the changed experiment; None if that is not allowed any more."""
         now = self._clock()
         async with connection.transaction():
-            locked = await self._lock_experiment(connection, experiment)
+            locked = await experiments.require(connection, experiment.experiment_id, lock=True)
             if not locked.segmentation.auto_activation:
                 return None
             if not await recommendations.holds(connection, recommendation, locked, now):
                 return None
             return await accept_recommendation(connection, locked, recommendation, audit.SAMPLIT, now)
-
-    async def _lock_experiment(self, connection: Connection, experiment: Experiment) -> Experiment:
-        locked = await experiments.get(connection, experiment.experiment_id, lock=True)
-        if locked is None:
-            raise ExperimentNotFoundError(experiment.experiment_id)
-        return locked
 
     async def _update_alert(self, connection: Connection, experiment: Experiment, problem: str | None) -> None:
         async with connection.transaction():

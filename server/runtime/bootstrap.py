@@ -2,16 +2,15 @@
 
 import asyncpg
 
-from server.api.authentication import SCOPES, hash_key, new_key
 from server.clock import Clock
+from server.maintenance import api_keys
 from server.settings import Settings
 from storage.encryption import load_secrets, write_secret
 from storage.postgres.experiments import experiments
-from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.operations import audit
 from storage.postgres.pool import connect
 from storage.postgres.schema import agree_on_installation, migrate
-from storage.redis import api_keys, publications, streams
+from storage.redis import published, streams
 from storage.redis.client import Client, create_client
 from storage.redis.function_library import prepare
 
@@ -33,7 +32,7 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
             await _first_key(settings, connection, redis, clock)
             if not await experiments.progress(connection):  # a new installation: there is nothing to refill Redis with
                 await streams.open_shards(redis, settings.shards)
-                await publications.set_complete(redis)
+                await published.set_complete(redis)
         finally:
             await connection.close()
     finally:
@@ -41,17 +40,15 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
 
 
 async def _first_key(settings: Settings, connection: asyncpg.Connection, redis: Client, clock: Clock) -> None:
-    """The key in the file api.key, with every scope: what the CLI uses, and the first grpcurl call."""
+    """Store the key of the file api.key, with every scope: the CLI uses it, and so does the first grpcurl call."""
     if not settings.api_key_file.exists():
-        write_secret(settings.api_key_file, new_key().text)
-    text = settings.api_key_file.read_text().strip()
-    await stored_keys.insert(
+        write_secret(settings.api_key_file, api_keys.new_key().text)
+    await api_keys.add(
         connection,
-        key_id=text.split("_")[1],
+        redis,
+        api_keys.read_key(settings.api_key_file.read_text().strip()),
         name="first key",
-        secret_hash=hash_key(text),
-        scopes=SCOPES,
+        scopes=api_keys.SCOPES,
         actor=audit.SAMPLIT,
         now=clock(),
     )
-    await api_keys.publish(redis, await stored_keys.active(connection))

@@ -14,7 +14,7 @@ from server.worker.drain import Drain
 from server.worker.eligibility_sweep import EligibilitySweep
 from server.worker.jobs import Jobs
 from server.worker.maturity_finder import MaturityFinder
-from server.worker.posterior_publisher import Publisher
+from server.worker.posterior_publisher import PosteriorPublisher
 from server.worker.reconciler import Reconciler
 from server.worker.resegmenter import Resegmenter
 from server.worker.segment_admission import SegmentAdmission
@@ -41,7 +41,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
     pool = await create_pool(dsn, size=_POOL_SIZE)
     try:
         await prepare(redis)
-        publisher = Publisher(pool, redis, secrets, clock, settings.publish_interval)
+        publisher = PosteriorPublisher(pool, redis, secrets, clock, settings.publish_interval)
         reconciler = Reconciler(pool, redis, clock, publisher.changed)
         await reconciler.run_once()
         share = ShardBalance(dsn, settings.shards)

@@ -1,4 +1,4 @@
-"""Publishes a new posterior version for each experiment whose counts changed, at most every so often."""
+"""Publishes a new posterior version for each experiment whose counts changed, at most once in an interval."""
 
 import asyncio
 
@@ -7,21 +7,22 @@ import structlog
 
 from server.clock import Clock
 from server.publishing.posteriors import advance_posterior
+from server.publishing.publish import publish
 from storage.encryption import Secrets
 from storage.postgres.counts import counts
 from storage.postgres.experiments import experiments
-from storage.redis import publications
+from storage.publication import Publication
 from storage.redis.client import Client
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 
 
-class Publisher:
-    """Collects what changed, and publishes it."""
+class PosteriorPublisher:
+    """Collects the experiments whose counts changed, and publishes a posterior of each."""
 
     def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock, interval: float) -> None:
-        """`interval` in seconds is between two versions."""
+        """`interval` is the least time between two versions, in seconds."""
         self._pool = pool
         self._redis = redis
         self._secrets = secrets
@@ -31,7 +32,7 @@ class Publisher:
         self._wake = asyncio.Event()
 
     def changed(self, experiment_numbers: set[int]) -> None:
-        """These experiments have counts that are not published."""
+        """Take note of experiments whose counts are not published."""
         if experiment_numbers:
             self._changed |= experiment_numbers
             self._wake.set()
@@ -58,6 +59,4 @@ class Publisher:
                     if experiment is None:
                         continue
                     posterior = await advance_posterior(connection, self._secrets, experiment, self._clock)
-                await publications.publish_posterior(
-                    self._redis, experiment_id, posterior.version, posterior.ciphertext
-                )
+                await publish(self._redis, Publication(experiment, posterior))

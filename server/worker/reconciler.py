@@ -1,4 +1,4 @@
-"""Mends what Redis lacks of what Postgres holds: a publication that a crash prevented, or all of it."""
+"""Publishes what Redis lacks of what Postgres holds: a publication that a crash prevented, or everything."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,14 +7,15 @@ import asyncpg
 import structlog
 
 from server.clock import Clock
-from server.publishing.posteriors import publish_segments
+from server.publishing.api_keys import publish_api_keys
+from server.publishing.publish import publish
+from server.publishing.segments import publish_segments
 from server.tasks import repeat
 from storage.postgres.counts import counts, traffic
 from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.experiments.experiments import Progress
-from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.operations import idempotency
-from storage.redis import api_keys, bot_requests, publications
+from storage.redis import bot_requests, published
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -40,31 +41,22 @@ class Reconciler:
     async def run_once(self) -> None:
         """Bring Redis up to date with Postgres."""
         async with self._pool.acquire() as connection:
-            was_complete = await publications.is_complete(self._redis)
-            active = await stored_keys.active(connection)
-            if {key.secret_hash: key for key in active} != await api_keys.load(self._redis):
-                await api_keys.publish(self._redis, active)
+            was_complete = await published.is_complete(self._redis)
+            await publish_api_keys(connection, self._redis)
             progress = await experiments.progress(connection)
             for start in range(0, len(progress), _CHUNK):
                 await self._publish_missing(connection, progress[start : start + _CHUNK])
             if not was_complete:  # if it was, and is not now, what was compared is gone
-                await publications.set_complete(self._redis)
+                await published.set_complete(self._redis)
             self._changed(await counts.unpublished(connection))
             await traffic.add_bot_requests(connection, await bot_requests.take(self._redis))
             await idempotency.forget(connection, self._clock() - _REMEMBER_REQUESTS)
 
     async def _publish_missing(self, connection: asyncpg.pool.PoolConnectionProxy, progress: list[Progress]) -> None:
-        published = await publications.published_versions(self._redis, [row.experiment_id for row in progress])
-        for row, there in zip(progress, published, strict=True):
-            if there.revision >= row.revision and there.posterior_version >= row.posterior_version:
-                continue
-            experiment = await experiments.get(connection, row.experiment_id)
-            if experiment is None:
-                continue
-            await publish_segments(connection, self._redis, experiment.number)
-            posterior = await posteriors.load(connection, experiment.number)
-            if posterior is not None:
-                await publications.publish_posterior(
-                    self._redis, row.experiment_id, posterior.version, posterior.ciphertext
-                )
-            await publications.publish_experiment(self._redis, experiment)
+        versions = await published.load_versions(self._redis, [row.experiment_id for row in progress])
+        for row, known in zip(progress, versions, strict=True):
+            if known.revision < row.revision or known.posterior_version < row.posterior_version:
+                publication = await posteriors.load_publication(connection, row.experiment_id)
+                if publication is not None:
+                    await publish_segments(connection, self._redis, publication.experiment.number)
+                    await publish(self._redis, publication)

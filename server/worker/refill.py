@@ -7,7 +7,7 @@ import asyncpg
 import structlog
 
 from storage.postgres.events import assignments
-from storage.redis import publications, sticky, streams
+from storage.redis import published, sticky, streams
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -19,7 +19,7 @@ async def refill(connection: asyncpg.Connection, redis: Client, shard: int, shar
 
     Does nothing until what Postgres has to publish is there: numbers of segments above all, which records name.
     """
-    if not await publications.is_complete(redis):
+    if not await published.is_complete(redis):
         return
     records = 0
     async for rows in assignments.packed_records(connection, shard, shards, chunk=_CHUNK):

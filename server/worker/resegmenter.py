@@ -10,19 +10,20 @@ from allocator.experiment import Experiment, SegmentationMode
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER, cluster_key, cluster_segment
 from server.alerts.updates import update_alert
 from server.clock import Clock
-from server.publishing.posteriors import advance_posterior, publish_segments
+from server.publishing.posteriors import advance_posterior
+from server.publishing.publish import publish
+from server.publishing.segments import publish_segments
 from server.recommendations.notices import notify_of_own_change
 from server.tasks import repeat
 from storage.encryption import Secrets
 from storage.postgres import locks
 from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import experiments
-from storage.postgres.experiments.posteriors import SealedPosterior
 from storage.postgres.operations import audit
 from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.segmentation import cluster_models, recommendations, segmentations
 from storage.postgres.segmentation.segmentations import PendingSegmentation
-from storage.redis import publications
+from storage.publication import Publication
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -66,13 +67,10 @@ class Resegmenter:
             await self._refuse(connection, target, experiment_id, error)
             return
         await publish_segments(connection, self._redis, number)  # before any server may ask for a number
-        posterior = await self._serve(connection, target, experiment_id)
-        experiment = await experiments.get(connection, experiment_id)
-        if posterior is None or experiment is None:
-            return
-        await publications.publish_posterior(self._redis, experiment_id, posterior.version, posterior.ciphertext)
-        await publications.publish_experiment(self._redis, experiment)
-        log.info("segmentation serves", experiment=experiment_id, version=target.version)
+        publication = await self._serve(connection, target, experiment_id)
+        if publication is not None:
+            await publish(self._redis, publication)
+            log.info("segmentation serves", experiment=experiment_id, version=target.version)
 
     async def _choose(
         self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
@@ -126,8 +124,8 @@ class Resegmenter:
 
     async def _serve(
         self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
-    ) -> SealedPosterior | None:
-        """The first posterior of the version; None if something else is wanted by now."""
+    ) -> Publication | None:
+        """Let the version serve, and return what to publish. Return None if another segmentation is wanted by now."""
         async with connection.transaction():
             before = await experiments.get(connection, experiment_id, lock=True)
             current = await segmentations.pending(connection, target.experiment_number)
@@ -143,7 +141,7 @@ class Resegmenter:
                 origin = await recommendations.get(connection, current.origin.recommendation_id)
                 if origin is not None:
                     await notify_of_own_change(connection, before, after, origin.proposal, now)
-            return await advance_posterior(connection, self._secrets, after, self._clock)
+            return Publication(after, await advance_posterior(connection, self._secrets, after, self._clock))
 
 
 def _rule(experiment: Experiment) -> dict[str, Any]:

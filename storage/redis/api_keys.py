@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from storage.postgres.operations.api_keys import ActiveKey
-from storage.redis import keys
+from storage.redis import change_notices, keys
 from storage.redis.client import Client, read_hash
 
 
@@ -14,7 +14,7 @@ async def publish(client: Client, active: Sequence[ActiveKey]) -> None:
         for key in active:
             pipe.hset(keys.API_KEYS, key.secret_hash, " ".join([key.key_id, *key.scopes]))
         await pipe.execute()
-    await client.publish(keys.NOTICES, "keys")
+    await change_notices.send(client, "keys")
 
 
 async def load(client: Client) -> dict[bytes, ActiveKey]:

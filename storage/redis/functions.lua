@@ -197,9 +197,28 @@ local function restore_segments(keys, args)
   return 1
 end
 
--- KEYS: hash. ARGV: field, version, value. Stores value unless a version as high is there: versions never go backwards.
+-- KEYS: an experiment's hash. ARGV: revision, posterior version, posterior ('' with version -1), configuration.
+-- Stores the newer configuration and the newer posterior in one step: versions never go backwards. The configuration may
+-- be left out; where it is needed then, nothing is stored and the answer is -1. Else the answer has bit 1 where the
+-- configuration changed, and bit 2 where the posterior did.
+local function publish_experiment(keys, args)
+  local known = redis.call('HMGET', keys[1], 'config:version', 'posterior:version')
+  local changed = 0
+  if tonumber(args[1]) > tonumber(known[1] or '-1') then
+    if not args[4] then return -1 end
+    redis.call('HSET', keys[1], 'config:version', args[1], 'config', args[4])
+    changed = 1
+  end
+  if tonumber(args[2]) > tonumber(known[2] or '-1') then
+    redis.call('HSET', keys[1], 'posterior:version', args[2], 'posterior', args[3])
+    changed = changed + 2
+  end
+  return changed
+end
+
+-- KEYS: the index. ARGV: field, revision, entry. Stores the entry unless one of the same or a newer revision is there.
 -- '#changes' counts what was stored.
-local function publish(keys, args)
+local function publish_index_entry(keys, args)
   local version_field = args[1] .. ':version'
   local known = tonumber(redis.call('HGET', keys[1], version_field) or '-1')
   if tonumber(args[2]) <= known then return 0 end
@@ -222,5 +241,6 @@ redis.register_function('samplit_VERSION_restore', restore)
 redis.register_function('samplit_VERSION_register_segment', register_segment)
 redis.register_function('samplit_VERSION_revise_segments', revise_segments)
 redis.register_function('samplit_VERSION_restore_segments', restore_segments)
-redis.register_function('samplit_VERSION_publish', publish)
+redis.register_function('samplit_VERSION_publish_experiment', publish_experiment)
+redis.register_function('samplit_VERSION_publish_index_entry', publish_index_entry)
 redis.register_function('samplit_VERSION_take', take)

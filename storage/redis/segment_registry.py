@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from storage.redis import function_library, keys
+from storage.redis import change_notices, function_library
 from storage.redis.client import Client, EmptyError, read_hash
 
 _VERSION = b"#version"
@@ -51,7 +51,7 @@ async def versions(client: Client, registries: Iterable[str]) -> list[int]:
 async def revise(client: Client, registry: str, experiment_id: str, retire: list[str], admit: list[str]) -> None:
     """Retire segments and bring others in or back, at once, and tell the servers."""
     await function_library.call(client, "revise_segments", [registry], len(retire), *retire, *admit)
-    await client.publish(keys.NOTICES, f"segments {experiment_id}")
+    await change_notices.send(client, "segments", experiment_id)
 
 
 async def restore(client: Client, registry: str, numbers: Mapping[str, int]) -> None:

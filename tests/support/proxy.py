@@ -11,7 +11,7 @@ _CHUNK = 65_536
 class Proxy:
     """Forwards between a unix socket of its own and another. What is changed applies to what comes from then on.
 
-    delay: seconds by which every answer is late. is_silent: what is said is lost.
+    delay: seconds by which every answer is late. is_silent: what is said is lost. See also `hold_at`.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -19,6 +19,9 @@ class Proxy:
         self.delay = 0.0
         self.is_silent = False
         self._target = target
+        self._marker = b""
+        self._markers_left = 0
+        self.is_holding = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,6 +53,10 @@ class Proxy:
             self._server = None
         self.path.unlink(missing_ok=True)
         self.cut()
+
+    def hold_at(self, marker: bytes, count: int) -> None:
+        """Forward what clients say up to the message with the marker for the `count`th time, and nothing after it."""
+        self._marker, self._markers_left = marker, count
 
     def cut(self) -> None:
         """Cut every connection."""
@@ -84,7 +91,11 @@ class Proxy:
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_answer: bool) -> None:
         with suppress(OSError):
             while data := await source.read(_CHUNK):
-                if self.is_silent:
+                if self._marker and not is_answer and self._marker in data:
+                    self._markers_left -= 1
+                    if self._markers_left == 0:
+                        self.is_holding.set()
+                if self.is_silent or (self.is_holding.is_set() and not is_answer):
                     continue
                 if is_answer and self.delay:
                     await asyncio.sleep(self.delay)

@@ -1,4 +1,7 @@
-"""Batches of up to 1,000 items: in chunks, and in turns, short ones where there are single calls, which run between."""
+"""Batches of up to 1,000 items, answered in chunks and in turns of the event loop.
+
+Single calls run between the turns. Turns are short while there are single calls, and longer while there are none.
+"""
 
 import asyncio
 import math
@@ -12,10 +15,11 @@ from google.rpc import status_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from allocator.errors import InvalidFieldError, SamplitError
-from server.allocation.allocate import Allocate, Allocation, AllocationRequest, NotLoadedError, Pending
+from server.allocation.allocate import Allocate, Allocation, AllocationRequest, Candidate, Missing
 from server.allocation.convert import Convert
 from server.allocation.records import OUTAGE
-from server.api.allocation.messages import allocation_item, allocation_request, conversion_request, conversion_results
+from server.api.allocation.messages import allocation_request, conversion_request, conversion_results
+from server.api.allocation.wire import AllocationAnswers
 from server.api.status import OK, as_samplit_error, to_status
 from storage.records import Found
 
@@ -24,7 +28,7 @@ _MOST_ITEMS = 1_000
 _CONVERSIONS = 32  # that go to Redis together
 _WAIT_SECONDS = 0.001
 _RECENT_SECONDS = 0.1
-_Prepared: TypeAlias = Allocation | Pending | status_pb2.Status
+_Prepared: TypeAlias = Allocation | Candidate | status_pb2.Status
 _Chunk: TypeAlias = "tuple[list[_Prepared], asyncio.Task[list[Found | Exception]]]"
 
 
@@ -39,45 +43,46 @@ _BRISK, _GENTLE = _Pace(128, 0.001), _Pace(16, 0.000_2)
 
 
 class InFlightCalls:
-    """The single calls under way, each within a `with`: they go before batches."""
+    """Counts the single calls in flight, each within a `with`. They go before batches."""
 
     def __init__(self) -> None:
-        """None yet."""
-        self.under_way = 0
+        self.count = 0
         self._latest = -math.inf
 
     def __enter__(self) -> None:
-        """One begins."""
-        self.under_way += 1
+        """Count a call that begins."""
+        self.count += 1
         self._latest = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        """One ends."""
-        self.under_way -= 1
+        """Count a call that ends."""
+        self.count -= 1
 
     @property
     def pace(self) -> _Pace:
-        """Of batches: gentle if there are single calls, or were a moment ago."""
+        """The pace of batches: gentle while there are single calls, and for a moment after."""
         return _GENTLE if time.perf_counter() - self._latest < _RECENT_SECONDS else _BRISK
 
 
 class Batches:
     """The use cases, many at once."""
 
-    def __init__(self, allocate: Allocate, convert: Convert, singles: InFlightCalls) -> None:
-        """`singles` go first."""
-        self._in_flight = singles
+    def __init__(
+        self, allocate: Allocate, convert: Convert, answers: AllocationAnswers, in_flight: InFlightCalls
+    ) -> None:
+        self._answers = answers
+        self._in_flight = in_flight
         self._lock = asyncio.Lock()  # one batch has a turn at a time
         self._allocate = allocate
         self._convert = convert
 
     async def allocate(self, messages: Sequence[pb.AllocateUserRequest], now: datetime) -> bytes:
-        """A serialised AllocateUsersResponse. Raises InvalidFieldError if there are too many.
+        """Return a serialised AllocateUsersResponse. Raises InvalidFieldError if there are too many items.
 
-        While Redis works on a chunk, the next one is prepared.
+        While Redis works on a chunk, this prepares the next one.
         """
         _check_size(messages)
-        turn, answers = _Turn(self._in_flight), _Answers()
+        turn, answers = _Turn(self._in_flight), _Response(self._answers)
         before: _Chunk | None = None
         done = 0
         while done < len(messages):
@@ -89,12 +94,12 @@ class Batches:
             before = chunk
         if before is not None:
             await self._finish(before, turn, answers)
-        return answers.response()
+        return answers.serialise()
 
     async def convert(
         self, messages: Sequence[pb.RecordConversionRequest], now: datetime
     ) -> pb.RecordConversionsResponse:
-        """The outcome of every item, in order. Raises InvalidFieldError if there are too many."""
+        """Return the outcome of every item, in order. Raises InvalidFieldError if there are too many items."""
         _check_size(messages)
         items: list[pb.RecordConversionsResponse.Item] = []
         size = min(_CONVERSIONS, self._convert.most_at_once)
@@ -113,10 +118,11 @@ class Batches:
             for message in messages:
                 try:
                     request = allocation_request(message, now)
-                    prepared.append(prepare(request))
-                except NotLoadedError:
-                    late.append((len(prepared), request))
-                    prepared.append(OK)
+                    each = prepare(request)
+                    if isinstance(each, Missing):
+                        late.append((len(prepared), request))
+                        each = OK
+                    prepared.append(each)
                 except Exception as error:
                     prepared.append(_status(error))
                 if turn.is_over:
@@ -125,24 +131,26 @@ class Batches:
         return prepared
 
     def _record(self, prepared: list[_Prepared]) -> "asyncio.Task[list[Found | Exception]]":
-        lookups = [each.lookup for each in prepared if isinstance(each, Pending)]
+        lookups = [each.lookup for each in prepared if isinstance(each, Candidate)]
         return asyncio.create_task(self._allocate.records.allocate_all(lookups))
 
-    async def _finish(self, chunk: "_Chunk", turn: "_Turn", answers: "_Answers") -> None:
+    async def _finish(self, chunk: "_Chunk", turn: "_Turn", answers: "_Response") -> None:
         prepared, recording = chunk
         found = iter(await recording)
         finish = self._allocate.finish_now
         late: list[tuple[int, Awaitable[Allocation | None]]] = []
         async with self._lock:
             for index, each in enumerate(prepared):
-                if isinstance(each, Pending):
+                if isinstance(each, Candidate):
                     record = next(found)
                     try:
                         if isinstance(record, Exception):
                             raise record
-                        prepared[index] = finish(each, record)
-                    except NotLoadedError as missing:
-                        late.append((index, missing.load()))
+                        answer = finish(each, record)
+                        if isinstance(answer, Missing):
+                            late.append((index, answer.load()))
+                        else:
+                            prepared[index] = answer
                     except OUTAGE as outage:
                         late.append((index, self._allocate.during_outage(each, outage)))
                     except Exception as error:
@@ -168,51 +176,51 @@ def _check_size(messages: Sequence[object]) -> None:
 
 
 class _Turn:
-    """What a batch may take of the event loop at a time."""
+    """The time that a batch may take of the event loop at once."""
 
-    def __init__(self, singles: InFlightCalls) -> None:
-        self._in_flight = singles
-        self._ends = time.perf_counter() + singles.pace.turn
+    def __init__(self, in_flight: InFlightCalls) -> None:
+        self._in_flight = in_flight
+        self._ends = time.perf_counter() + in_flight.pace.turn
 
     @property
     def is_over(self) -> bool:
         return time.perf_counter() > self._ends
 
     async def next(self) -> None:
-        """Let single calls run: to their end, unless there are always some."""
+        """Let the single calls run to their end, for a millisecond at most."""
         latest = time.perf_counter() + _WAIT_SECONDS
         await asyncio.sleep(0)
-        while self._in_flight.under_way and time.perf_counter() < latest:  # noqa: ASYNC110 (an event for each call costs)
+        while self._in_flight.count and time.perf_counter() < latest:  # noqa: ASYNC110 (an event for each call costs)
             await asyncio.sleep(0)
         self._ends = time.perf_counter() + self._in_flight.pace.turn
 
 
-class _Answers:
-    """The response, as it grows."""
+class _Response:
+    """An AllocateUsersResponse that grows chunk by chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: AllocationAnswers) -> None:
+        self._answers = answers
         self._items: list[bytes] = []
         self._variants: dict[tuple[str, str], pb.Variant] = {}
 
     def add(self, outcomes: Sequence[_Prepared]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Allocation):
-                self._items.append(allocation_item(outcome))
+                self._items.append(self._answers.item(outcome))
                 name = outcome.snapshot.experiment.experiment_id, outcome.variant.variant_id
                 if name not in self._variants:
-                    self._variants[name] = outcome.snapshot.answers[outcome.variant.number].message
+                    self._variants[name] = self._answers.variant(outcome)
             else:
                 item = pb.AllocateUsersResponse.Item(status=cast("status_pb2.Status", outcome))
                 self._items.append(pb.AllocateUsersResponse(items=[item]).SerializeToString())
 
-    def response(self) -> bytes:
-        """Serialised."""
+    def serialise(self) -> bytes:
         variants = {"/".join(name): message for name, message in self._variants.items()}
         return b"".join((*self._items, pb.AllocateUsersResponse(variants=variants).SerializeToString()))
 
 
 async def _fill(outcomes: list[_Prepared], late: Sequence[tuple[int, Awaitable[Any]]]) -> None:
-    """Wait for what could not be had at once, all together."""
+    """Wait for all outcomes that could not be had at once."""
     results = await asyncio.gather(*(each for _, each in late), return_exceptions=True)
     for (index, _), result in zip(late, results, strict=True):
         outcomes[index] = _status(result) if isinstance(result, Exception) else result

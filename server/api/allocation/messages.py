@@ -1,4 +1,4 @@
-"""Between the messages of samplit.allocation.v1 and the use cases."""
+"""Converts between the messages of samplit.allocation.v1 and the values of the use cases."""
 
 import math
 import re
@@ -7,9 +7,8 @@ from datetime import datetime
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from allocator.context import Email, Funnel, Push, Web
-from server.allocation.allocate import Allocation, AllocationRequest
+from server.allocation.allocate import AllocationRequest
 from server.allocation.convert import ConversionRequest, ConversionResult
-from server.api.allocation.wire import answer, ok_item
 from server.api.fields import MOST_IDENTIFIER, Fields, is_slug
 
 CHANNELS: dict[str, type[Web | Email | Funnel | Push]] = {"web": Web, "email": Email, "funnel": Funnel, "push": Push}
@@ -18,7 +17,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> AllocationRequest:
-    """The checked request. Raises InvalidFieldError naming every field at fault."""
+    """Check a request. Raises InvalidFieldError, which names every field at fault."""
     experiment_id, user = message.experiment_id, message.user_identifier
     force, stamp = message.force_variant_id, message.HasField("event_time")
     if force or stamp or not is_slug(experiment_id) or not 0 < len(user) <= MOST_IDENTIFIER or "\0" in user:
@@ -27,7 +26,7 @@ def allocation_request(message: pb.AllocateUserRequest, now: datetime) -> Alloca
 
 
 def _checked_time(message: pb.AllocateUserRequest, now: datetime) -> datetime:
-    """When the decision is asked for. Raises InvalidFieldError for any field."""
+    """Check the fields, and return the time of the decision. Raises InvalidFieldError."""
     fields = Fields()
     fields.slug("experiment_id", message.experiment_id)
     fields.text("user_identifier", message.user_identifier, least=1, most=MOST_IDENTIFIER)
@@ -38,18 +37,8 @@ def _checked_time(message: pb.AllocateUserRequest, now: datetime) -> datetime:
     return at
 
 
-def allocation_response(allocation: Allocation) -> bytes:
-    """A serialised AllocateUserResponse."""
-    return _answer(allocation, allocation.snapshot.answers[allocation.variant.number].whole)
-
-
-def allocation_item(allocation: Allocation) -> bytes:
-    """A serialised item of AllocateUsersResponse; the content of the variant is said once, apart."""
-    return ok_item(_answer(allocation, allocation.snapshot.answers[allocation.variant.number].id_only))
-
-
 def conversion_request(message: pb.RecordConversionRequest, now: datetime) -> ConversionRequest:
-    """The checked request. Raises InvalidFieldError naming every field at fault."""
+    """Check a request. Raises InvalidFieldError, which names every field at fault."""
     fields = Fields()
     if bool(message.assignment_id) == bool(message.user_identifier):
         fields.wrong("assignment_id", "either this or user_identifier is required, not both")
@@ -80,7 +69,7 @@ def conversion_request(message: pb.RecordConversionRequest, now: datetime) -> Co
 
 
 def conversion_results(results: list[ConversionResult]) -> list[pb.RecordConversionResponse.Result]:
-    """The outcomes, one for each experiment."""
+    """Return the outcomes as messages, one for each experiment."""
     return [
         pb.RecordConversionResponse.Result(
             experiment_id=result.experiment_id,
@@ -90,20 +79,8 @@ def conversion_results(results: list[ConversionResult]) -> list[pb.RecordConvers
     ]
 
 
-def _answer(allocation: Allocation, variant: bytes) -> bytes:
-    return answer(
-        variant,
-        allocation.segment_key,
-        allocation.snapshot.experiment.cluster_names.get(allocation.segment_key),
-        allocation.reason,
-        allocation.state,
-        allocation.assignment_id,
-        allocation.assigned_at,
-    )
-
-
 def _channel(request: pb.AllocateUserRequest) -> Web | Email | Funnel | Push | None:
-    """The fields that are set, under their own names."""
+    """Return the context with the fields that are set."""
     name = request.WhichOneof("context")
     if name is None:
         return None

@@ -11,10 +11,10 @@ from server.allocation.convert import Convert
 from server.api.allocation.batches import Batches, InFlightCalls
 from server.api.allocation.messages import (
     allocation_request,
-    allocation_response,
     conversion_request,
     conversion_results,
 )
+from server.api.allocation.wire import AllocationAnswers
 from server.clock import Clock
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AllocationService"].full_name
@@ -25,11 +25,11 @@ class AllocationServicer:
     """The data plane. Allocations are answered as bytes, joined from pieces that were serialised before."""
 
     def __init__(self, allocate: Allocate, convert: Convert, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._allocate = allocate
         self._convert = convert
         self._in_flight = InFlightCalls()
-        self._batches = Batches(allocate, convert, self._in_flight)
+        self._answers = AllocationAnswers()
+        self._batches = Batches(allocate, convert, self._answers, self._in_flight)
         self._clock = clock
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -47,18 +47,15 @@ class AllocationServicer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def AllocateUser(self, request: pb.AllocateUserRequest, _context: _Context) -> bytes:
-        """See the proto."""
         with self._in_flight:
-            return allocation_response(await self._allocate(allocation_request(request, self._clock())))
+            return self._answers.response(await self._allocate(allocation_request(request, self._clock())))
 
     async def AllocateUsers(self, request: pb.AllocateUsersRequest, _context: _Context) -> bytes:
-        """See the proto."""
         return await self._batches.allocate(request.requests, self._clock())
 
     async def RecordConversion(
         self, request: pb.RecordConversionRequest, _context: _Context
     ) -> pb.RecordConversionResponse:
-        """See the proto."""
         with self._in_flight:
             results = await self._convert(conversion_request(request, self._clock()))
             return pb.RecordConversionResponse(results=conversion_results(results))
@@ -66,7 +63,6 @@ class AllocationServicer:
     async def RecordConversions(
         self, request: pb.RecordConversionsRequest, _context: _Context
     ) -> pb.RecordConversionsResponse:
-        """See the proto."""
         return await self._batches.convert(request.requests, self._clock())
 
 

@@ -1,4 +1,4 @@
-"""Answers of AllocateUser in the wire format, joined from pieces that were serialised before.
+"""Serialised answers of AllocateUser, joined from pieces that were serialised before.
 
 Fields of a protobuf message may come in any order and any number of pieces.
 """
@@ -11,51 +11,71 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from allocator.experiment import Variant
 from allocator.segments import display_name
+from server.allocation.allocate import Allocation
 
 _ID = b"\x0a\x20"  # field 1, of 32 bytes
 _OK_ITEM = b"\x0a\x00\x12"  # an item's status, which is empty, and the tag of its allocation
 _ITEM = b"\x0a"
 
 
-class VariantAnswer(NamedTuple):
-    """A variant as AllocateUser says it, as AllocateUsers does, and as the message of its own."""
+class _VariantPieces(NamedTuple):
+    """A variant in its three forms.
+
+    whole: a serialised AllocateUserResponse with the id and the content. id_only: the same without the content.
+    message: the variant as a message of its own.
+    """
 
     whole: bytes
     id_only: bytes
     message: pb.Variant
 
 
-def variant_answer(variant: Variant) -> VariantAnswer:
-    """To be made once for each revision of an experiment."""
+class AllocationAnswers:
+    """Serialises allocations. The pieces of variants are made once for each revision of an experiment."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, tuple[int, dict[int, _VariantPieces]]] = {}  # by experiment number, with the revision
+
+    def response(self, allocation: Allocation) -> bytes:
+        """Return a serialised AllocateUserResponse."""
+        return _join(allocation, self._variant(allocation).whole)
+
+    def item(self, allocation: Allocation) -> bytes:
+        """Return a serialised item of AllocateUsersResponse, without the content of the variant."""
+        answer = _join(allocation, self._variant(allocation).id_only)
+        size = _varint(len(answer))
+        return b"".join((_ITEM, _varint(len(_OK_ITEM) + len(size) + len(answer)), _OK_ITEM, size, answer))
+
+    def variant(self, allocation: Allocation) -> pb.Variant:
+        """Return the variant as a message, with its content."""
+        return self._variant(allocation).message
+
+    def _variant(self, allocation: Allocation) -> _VariantPieces:
+        experiment = allocation.snapshot.experiment
+        known = self._pieces.get(experiment.number)
+        if known is None or known[0] != experiment.revision:
+            known = experiment.revision, {each.number: _variant_pieces(each) for each in experiment.variants}
+            self._pieces[experiment.number] = known
+        return known[1][allocation.variant.number]
+
+
+def _variant_pieces(variant: Variant) -> _VariantPieces:
     message = pb.Variant(variant_id=variant.variant_id, name=variant.name)
     ParseDict(variant.content, message.content)
-    return VariantAnswer(
+    return _VariantPieces(
         pb.AllocateUserResponse(variant_id=variant.variant_id, variant=message).SerializeToString(),
         pb.AllocateUserResponse(variant_id=variant.variant_id).SerializeToString(),
         message,
     )
 
 
-def answer(
-    variant: bytes,
-    segment_key: str,
-    cluster_name: str | None,
-    reason: int,
-    state: int,
-    assignment_id: bytes,
-    assigned_at: int,
-) -> bytes:
-    """A serialised AllocateUserResponse; `assigned_at` in Unix seconds, without an assignment id left out."""
-    segment = _segment(segment_key, cluster_name)
-    if not assignment_id:
-        return b"".join((variant, segment, _why(reason, state)))
-    return b"".join((_ID, assignment_id, variant, segment, _why(reason, state), _stamp(assigned_at)))
-
-
-def ok_item(allocation: bytes) -> bytes:
-    """An item of AllocateUsersResponse."""
-    size = _varint(len(allocation))
-    return b"".join((_ITEM, _varint(len(_OK_ITEM) + len(size) + len(allocation)), _OK_ITEM, size, allocation))
+def _join(allocation: Allocation, variant: bytes) -> bytes:
+    key = allocation.segment_key
+    segment = _segment(key, allocation.snapshot.experiment.cluster_names.get(key))
+    why = _why(allocation.reason, allocation.state)
+    if not allocation.assignment_id:
+        return b"".join((variant, segment, why))
+    return b"".join((_ID, allocation.assignment_id, variant, segment, why, _stamp(allocation.assigned_at)))
 
 
 @lru_cache(maxsize=4_096)

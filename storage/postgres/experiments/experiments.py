@@ -8,7 +8,7 @@ from typing import cast
 
 import asyncpg
 
-from allocator.errors import ExperimentExistsError
+from allocator.errors import ExperimentExistsError, ExperimentNotFoundError
 from allocator.experiment import (
     Experiment,
     ExperimentDraft,
@@ -114,6 +114,14 @@ async def get(connection: Connection, experiment_id: str, *, lock: bool = False)
         await connection.execute(_LOCK, experiment_id)
     row = await connection.fetchrow(_GET, experiment_id)
     return None if row is None else _experiment(row)
+
+
+async def require(connection: Connection, experiment_id: str, *, lock: bool = False) -> Experiment:
+    """Return an experiment as `get` does. Raises ExperimentNotFoundError."""
+    experiment = await get(connection, experiment_id, lock=lock)
+    if experiment is None:
+        raise ExperimentNotFoundError(experiment_id)
+    return experiment
 
 
 async def list_page(

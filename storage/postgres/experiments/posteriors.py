@@ -1,18 +1,10 @@
-"""The posterior that serves, in its encrypted form."""
+"""The serving posterior of an experiment, encrypted."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from storage.postgres.pool import Connection
-
-
-@dataclass(frozen=True)
-class SealedPosterior:
-    """An encrypted posterior and its version."""
-
-    version: int
-    ciphertext: bytes
-    published_at: datetime
+from storage.postgres.experiments import experiments
+from storage.postgres.pool import Connection, snapshot
+from storage.publication import Publication, SealedPosterior
 
 
 async def posterior_version(connection: Connection, experiment_number: int) -> int:
@@ -47,3 +39,12 @@ async def load(connection: Connection, experiment_number: int) -> SealedPosterio
         "SELECT version, ciphertext, published_at FROM segment_posteriors WHERE experiment_no = $1", experiment_number
     )
     return None if row is None else SealedPosterior(**row)
+
+
+async def load_publication(connection: Connection, experiment_id: str) -> Publication | None:
+    """Return an experiment and its posterior as of one moment, or None. Call it outside of a transaction."""
+    async with snapshot(connection):
+        experiment = await experiments.get(connection, experiment_id)
+        if experiment is None:
+            return None
+        return Publication(experiment, await load(connection, experiment.number))

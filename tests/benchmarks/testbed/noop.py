@@ -25,7 +25,8 @@ from samplit.allocation.v1 import allocation_service_pb2_grpc as pb_grpc
 
 from server.api.authentication import Authenticator, hash_key
 from server.api.interceptor import AuthInterceptor
-from server.runtime.composition import _SCOPES, server_options
+from server.runtime.composition import SCOPES
+from server.runtime.grpc_servers import server_options
 from storage.postgres.operations.api_keys import ActiveKey
 
 KEY = "noop"
@@ -111,7 +112,7 @@ async def _serve(key: str, hold: bool, sleep: float) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = grpc.aio.server(interceptors=[AuthInterceptor(OneKey(key), _SCOPES)], options=server_options(60))
+    server = grpc.aio.server(interceptors=[AuthInterceptor(OneKey(key), SCOPES)], options=server_options(60))
     pb_grpc.add_AllocationServiceServicer_to_server(Servicer(Hold() if hold else None, sleep), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,9 @@ from samplit.admin.v1 import experiment_service_pb2 as admin
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from storage.postgres.pool import connect
+from storage.publication import Publication
 from storage.redis import publications
+from storage.redis.client import Client
 from tests.conftest import Clock
 from tests.integration.segmentation.test_clusters import clustered, crowd, member
 from tests.integration.segmentation.test_segmentation import (
@@ -240,12 +243,13 @@ async def test_clusters_are_replayed_too(service: Service, worker: None) -> None
 async def test_variants_that_no_posterior_knows_yet(
     service: Service, worker: None, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was learned is not published: servers decide by the prior, of the variants that there are."""
+    """No posterior is published: servers decide by the prior of the variants that there are."""
+    whole = publications.publish
 
-    async def lost(*_: object) -> None:
-        """Do not arrive."""
+    async def without_posterior(client: Client, publication: Publication) -> None:
+        await whole(client, replace(publication, posterior=None))
 
-    monkeypatch.setattr(publications, "publish_posterior", lost)
+    monkeypatch.setattr(publications, "publish", without_posterior)
     running = await service.running(baseline_share=0.0)
     answers = await allocate(service, [request(n) for n in range(40)])
     await drained(redis)

@@ -183,7 +183,7 @@ async def test_another_process_answers_alike(service: Service, clock: Clock) -> 
     other = await Application.start(service.settings, clock)
     try:
         snapshot = await other._catalog.get("cta")
-        own = await service.application._catalog.get("cta")
+        own = await service.application.data_plane.catalog.get("cta")
         assert (snapshot.tables.alpha == own.tables.alpha).all()
         assert snapshot.experiment == own.experiment
     finally:

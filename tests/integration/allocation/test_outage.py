@@ -27,7 +27,7 @@ from server.worker.reconciler import Reconciler
 from storage.engines.embedded import StoreUrls
 from storage.postgres.experiments import experiments
 from storage.postgres.pool import create_pool
-from storage.redis import keys, publications
+from storage.redis import keys, published
 from tests.support.proxy import Proxy
 from tests.support.service import Service
 from tests.support.status import refused
@@ -77,7 +77,7 @@ async def test_while_redis_is_away(service: Service, worker: None, proxy: Proxy,
     had = {f"u{n}": await service.allocate("cta", f"u{n}") for n in range(10)}
     await service.allocate("strict", "u0")
     await service.learned("cta", 10)
-    service.application._returning.clear()
+    service.application.data_plane.returning.clear()
     await proxy.go_away()
     await eventually(lambda: is_health(service, "samplit.redis", NOT_SERVING))
     assert (await health(service), await health(service, "samplit.postgres")) == (SERVING, SERVING)
@@ -190,7 +190,7 @@ async def test_an_experiment_that_is_first_asked_for_during_an_outage(
 ) -> None:
     """Its segments cannot be read: "global" is no segment of theirs all the same."""
     await service.running()
-    catalog = service.application._catalog
+    catalog = service.application.data_plane.catalog
     await proxy.go_away()
     assert (await service.allocate("cta", "before")).reason == pb.REASON_DEGRADED
     registry = catalog._registries[1, 1]
@@ -209,7 +209,7 @@ async def never() -> None:
 
 async def test_a_process_looks_again_only_while_records_are_stale(service: Service, worker: None) -> None:
     """An answer by an old epoch may come after the new one was adopted."""
-    records = service.application._records
+    records = service.application.data_plane.records
     records.stale.set()
 
     async def is_settled() -> bool:
@@ -225,23 +225,23 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
     pool = await create_pool(dsn, size=1)
     reconciler = Reconciler(pool, redis, clock, lambda _: None)
     await reconciler.run_once()
-    assert await publications.is_complete(redis)
+    assert await published.is_complete(redis)
 
     async def lost_meanwhile(numbers: Any) -> set[int]:
-        await publications.forget_all(redis)
+        await published.forget_all(redis)
         return await progress(numbers)
 
     progress = experiments.progress
     monkeypatch.setattr(experiments, "progress", lost_meanwhile)
     await reconciler.run_once()
     monkeypatch.undo()
-    assert not await publications.is_complete(redis)
-    index = service.application._catalog.index
-    await service.application._catalog.load_index()
-    assert service.application._catalog.index == index
+    assert not await published.is_complete(redis)
+    index = service.application.data_plane.catalog.index
+    await service.application.data_plane.catalog.load_index()
+    assert service.application.data_plane.catalog.index == index
     await reconciler.run_once()
-    assert await publications.is_complete(redis)
-    assert await publications.load_index(redis) == index
+    assert await published.is_complete(redis)
+    assert await published.load_index(redis) == index
     await pool.close()
 
 
@@ -267,7 +267,7 @@ async def test_a_stream_that_is_full(service: Service, redis: Redis, dsn: str, s
     await service.allocation.AllocateUsers(pb.AllocateUsersRequest(requests=users), metadata=service.metadata)
     assert int(await redis.get(keys.waiting(0))) == 50
     await redis.set(keys.waiting(0), 1_000_000)
-    service.application._returning.clear()
+    service.application.data_plane.returning.clear()
     assert (await service.allocate("cta", "u7")).assignment_state == pb.ASSIGNMENT_STATE_EXISTING
     await is_full(service)
     await redis.set(keys.waiting(0), 50)
@@ -283,7 +283,7 @@ async def test_a_redis_that_is_out_of_memory(service: Service, worker: None, red
     await service.running()
     known = await service.allocate("cta", "u7")
     await service.learned("cta", 1)
-    service.application._returning.clear()
+    service.application.data_plane.returning.clear()
     await redis.config_set("maxmemory", 1)
     try:
         assert (await service.allocate("cta", "u7")).variant_id == known.variant_id  # by PostgreSQL

@@ -119,7 +119,7 @@ async def test_a_shard_moves_to_another_node(service: Service, worker: None, clu
     name = str(await cluster.ask(target, "CLUSTER", "MYID"))
     await cluster.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", name)
     await eventually(lambda: _owns(cluster, target, slot))
-    service.application._returning.clear()
+    service.application.data_plane.returning.clear()
     await eventually(lambda: _all_recorded(service))
     after = {user: (await service.allocate("cta", user)).variant_id for user in before}
     assert after == before
@@ -141,7 +141,7 @@ async def test_users_of_other_shards_do_not_notice_that_a_node_is_gone(
     share = states[WORKING] / 60
     expected = 1 - owners.count(victim) / SHARDS
     assert abs(share - expected) < 0.25
-    service.application._returning.clear()
+    service.application.data_plane.returning.clear()
     assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before  # by PostgreSQL
     victim.start()
     await eventually(lambda: _all_recorded(service))
@@ -198,7 +198,7 @@ async def test_a_cluster_that_was_gone_as_a_whole_is_found_again(
     await service.learned("cta", 20)
     for node in cluster.nodes:
         node.kill()
-    service.application._returning.clear()
+    service.application.data_plane.returning.clear()
     assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before  # by PostgreSQL
     await asyncio.sleep(2)  # some attempts to connect fail
     for node in cluster.nodes:

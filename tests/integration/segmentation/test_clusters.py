@@ -254,7 +254,7 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
     new = await service.allocate("cta", "new", web=member(0, 1, purity=1).web)
     assert new.segment_key == "cluster:1"  # by what the process has in memory
     await redis.hdel(keys.experiment("cta"), "model:2")
-    service.application._catalog._snapshots.clear()
+    service.application.data_plane.catalog._snapshots.clear()
     blind = await service.allocate("cta", "newer", web=member(0, 1, purity=1).web)
     assert blind.segment_key == "other"
     assert blind.reason in (pb.REASON_FALLBACK, pb.REASON_BASELINE)

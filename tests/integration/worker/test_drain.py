@@ -28,7 +28,7 @@ from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import posteriors
 from storage.postgres.pool import connect
 from storage.redis import keys
-from storage.redis.publications import open_posterior
+from storage.sealing import open_posterior
 from tests.conftest import Clock
 from tests.support.service import Service
 

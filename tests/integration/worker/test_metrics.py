@@ -67,7 +67,7 @@ async def test_calls_that_their_caller_gives_up(service: Service, monkeypatch: p
     cancelled = calls("AllocateUser", "CANCELLED")
     await service.running()
     never = asyncio.get_running_loop().create_future()
-    monkeypatch.setattr(service.application._records, "allocate", lambda _: never)
+    monkeypatch.setattr(service.application.data_plane.records, "allocate", lambda _: never)
     request = pb.AllocateUserRequest(experiment_id="cta", user_identifier="u")
     with pytest.raises(grpc.aio.AioRpcError):
         await service.allocation.AllocateUser(request, metadata=service.metadata, timeout=0.1)

@@ -10,7 +10,7 @@ import pytest
 from allocator.posterior.effective_trials import Count
 from allocator.posterior.tables import posterior_tables
 from storage.encryption import DecryptionError, SecretsUnusableError, load_secrets
-from storage.redis.publications import open_posterior, seal_posterior
+from storage.sealing import open_posterior, seal_posterior
 
 TABLES = posterior_tables(3, 1, [0, 1, 4], [Count(2, 4, date(2026, 1, 1), 100, 9), Count(5, 0, date(2026, 1, 1), 9, 9)])
 

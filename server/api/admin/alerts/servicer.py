@@ -29,7 +29,6 @@ class AlertServicer(pb_grpc.AlertServiceServicer):
         self._clock = clock
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, _context: _Context) -> pb.ListAlertsResponse:
-        """See the proto."""
         size = page_tokens.page_size(request.page_size)
         listing = f"alerts/{request.experiment_id}/{request.open_only}"
         before = page_tokens.decode(request.page_token, listing)
@@ -48,7 +47,6 @@ class AlertServicer(pb_grpc.AlertServiceServicer):
     async def AcknowledgeAlert(
         self, request: pb.AcknowledgeAlertRequest, _context: _Context
     ) -> pb.AcknowledgeAlertResponse:
-        """See the proto."""
         alert_id = _alert_id(request.alert_id)
         actor, now = caller.get(), self._clock()
         async with self._pool.acquire() as connection, connection.transaction():

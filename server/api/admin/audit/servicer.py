@@ -32,7 +32,6 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, _context: _Context
     ) -> pb.ListAuditEventsResponse:
-        """See the proto."""
         size = page_tokens.page_size(request.page_size)
         async with self._pool.acquire() as connection:
             wanted = await _filter(connection, request)

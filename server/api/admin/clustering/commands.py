@@ -15,8 +15,8 @@ from allocator.experiment import Experiment, ExperimentState, SegmentationMode
 from allocator.segments import cluster_key, parse_cluster_key
 from server.api.admin.audit.records import changes
 from server.api.admin.clustering.messages import job_message, model_message
-from server.api.admin.clustering.training_queue import Trainings
-from server.api.admin.writes import Changed, Writes, locked_experiment
+from server.api.admin.clustering.training_queue import TrainingQueue
+from server.api.admin.writes import Writes, locked_experiment
 from server.api.authentication import caller
 from server.api.fields import Fields
 from server.clock import Clock
@@ -33,12 +33,12 @@ class ClusteringCommands:
     """The writes of ClusteringService."""
 
     def __init__(
-        self, pool: asyncpg.Pool, writes: Writes, trainings: Trainings, secrets: Secrets, clock: Clock
+        self, pool: asyncpg.Pool, writes: Writes, training_queue: TrainingQueue, secrets: Secrets, clock: Clock
     ) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._writes = writes
-        self._trainings = trainings
+        self._training_queue = training_queue
         self._secrets = secrets
         self._clock = clock
 
@@ -59,7 +59,7 @@ class ClusteringCommands:
             if is_new:
                 made = {"job_id": str(job.job_id)}
                 await audit.record(connection, experiment.number, caller.get(), "clusters.train", {}, made, now)
-        await self._trainings.tell(experiment_id)
+        await self._training_queue.enqueue_waiting(experiment_id)
         return pb.TrainClusterModelResponse(job=job_message(job))
 
     async def activate(self, request: pb.ActivateClusterModelRequest) -> pb.ActivateClusterModelResponse:
@@ -68,7 +68,7 @@ class ClusteringCommands:
         Raises ClusterModelNotFoundError, ClusterModelUnreadableError, ExperimentStateError, StaleEtagError.
         """
 
-        async def change(connection: Connection) -> tuple[Changed, pb.ActivateClusterModelResponse]:
+        async def change(connection: Connection) -> tuple[Experiment, pb.ActivateClusterModelResponse]:
             before = await locked_experiment(connection, request.experiment_id, request.etag)
             model = await find_model(connection, before, request.model_version)
             if before.state is ExperimentState.COMPLETED:
@@ -91,7 +91,7 @@ class ClusteringCommands:
             names = await cluster_models.names(connection, before.number)
             after = await experiments.touch(connection, before, now)
             message = pb.ActivateClusterModelResponse(model=model_message(model, names), segmentation_version=version)
-            return Changed(after), message
+            return after, message
 
         return await self._writes(request, change, pb.ActivateClusterModelResponse)
 
@@ -120,7 +120,7 @@ class ClusteringCommands:
         name = fields.text("name", request.name.strip(), most=_MOST_NAME)
         fields.check()
 
-        async def change(connection: Connection) -> tuple[Changed, pb.RenameClusterResponse]:
+        async def change(connection: Connection) -> tuple[Experiment, pb.RenameClusterResponse]:
             before = await locked_experiment(connection, request.experiment_id, request.etag)
             number = parse_cluster_key(request.segment_key)
             known = await cluster_models.names(connection, before.number)
@@ -138,7 +138,7 @@ class ClusteringCommands:
             await audit.record(connection, before.number, caller.get(), "clusters.rename", *difference, now)
             after = await experiments.touch(connection, before, now)
             cluster = pb.Cluster(segment_key=key, name=named.name, renamed=named.is_given)
-            return Changed(after), pb.RenameClusterResponse(cluster=cluster)
+            return after, pb.RenameClusterResponse(cluster=cluster)
 
         return await self._writes(request, change, pb.RenameClusterResponse)
 

@@ -37,23 +37,19 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
     async def TrainClusterModel(
         self, request: pb.TrainClusterModelRequest, _context: _Context
     ) -> pb.TrainClusterModelResponse:
-        """See the proto."""
         return await self._commands.train(request.experiment_id)
 
     async def ActivateClusterModel(
         self, request: pb.ActivateClusterModelRequest, _context: _Context
     ) -> pb.ActivateClusterModelResponse:
-        """See the proto."""
         return await self._commands.activate(request)
 
     async def RenameCluster(self, request: pb.RenameClusterRequest, _context: _Context) -> pb.RenameClusterResponse:
-        """See the proto."""
         return await self._commands.rename(request)
 
     async def ListClusterModels(
         self, request: pb.ListClusterModelsRequest, _context: _Context
     ) -> pb.ListClusterModelsResponse:
-        """See the proto."""
         size = page_tokens.page_size(request.page_size)
         listing = f"models/{request.experiment_id}"
         before = page_tokens.decode(request.page_token, listing)
@@ -69,7 +65,6 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
     async def GetClusteringStatus(
         self, request: pb.GetClusteringStatusRequest, _context: _Context
     ) -> pb.GetClusteringStatusResponse:
-        """See the proto."""
         response = pb.GetClusteringStatusResponse()
         async with self._pool.acquire() as connection, snapshot(connection):
             experiment = await read_experiment(connection, request.experiment_id)

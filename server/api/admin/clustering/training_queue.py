@@ -1,4 +1,4 @@
-"""Tells the workers of trainings that were asked for. They would find them by themselves, within a minute."""
+"""Puts trainings that were asked for into the job queue. A worker would find them by itself within a minute."""
 
 import asyncpg
 import structlog
@@ -10,17 +10,19 @@ from storage.postgres.segmentation import trainings
 log = structlog.get_logger()
 
 
-class Trainings:
-    """Knows the queue."""
+class TrainingQueue:
+    """The job queue of trainings; it connects when it is first needed."""
 
     def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
-        """Connects to the queue when it is needed."""
         self._dsn = dsn
         self._pool = pool
         self._queue: asyncpg.Pool | None = None
 
-    async def tell(self, experiment_id: str) -> None:
-        """Put what is asked for an experiment into the queue. Only logged if it cannot be: it is not lost."""
+    async def enqueue_waiting(self, experiment_id: str) -> None:
+        """Enqueue the training that an experiment waits for, if any.
+
+        A failure is only logged: a worker finds the training by itself.
+        """
         try:
             async with self._pool.acquire() as connection:
                 job_id = await trainings.waiting(connection, experiment_id)
@@ -29,7 +31,7 @@ class Trainings:
                     self._queue = await job_queue.create_pool(self._dsn, SCHEMA)
                 await job_queue.enqueue(self._queue, job_queue.TRAIN, str(job_id))
         except Exception as error:
-            log.warning("a training is not in the queue yet", experiment=experiment_id, error=repr(error))
+            log.warning("training not enqueued yet", experiment=experiment_id, error=repr(error))
 
     async def close(self) -> None:
         """Disconnect."""

@@ -3,16 +3,17 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
-from google.protobuf.message import Message
+from samplit.admin.v1 import experiment_service_pb2 as pb
 
 from allocator.errors import ExperimentStateError, InvalidFieldError
-from allocator.experiment import Experiment, ExperimentDraft, ExperimentState
+from allocator.experiment import Experiment, ExperimentState
 from server.api.admin.audit.records import changes, experiment_record
 from server.api.admin.experiments.update import apply_update
+from server.api.admin.experiments.validation import experiment_draft
 from server.api.admin.messages import experiment_message
-from server.api.admin.writes import Changed, Writes, locked_experiment
+from server.api.admin.writes import WriteRequest, Writes, locked_experiment
 from server.api.authentication import caller
 from server.clock import Clock
 from server.publishing.posteriors import advance_posterior
@@ -22,7 +23,15 @@ from storage.postgres.operations import audit
 from storage.postgres.pool import Connection
 from storage.postgres.segmentation import recommendations
 
-_Response = TypeVar("_Response", bound=Message)
+_MoveRequest: TypeAlias = pb.StartExperimentRequest | pb.PauseExperimentRequest | pb.CompleteExperimentRequest
+_Response = TypeVar(
+    "_Response",
+    pb.CreateExperimentResponse,
+    pb.UpdateExperimentResponse,
+    pb.StartExperimentResponse,
+    pb.PauseExperimentResponse,
+    pb.CompleteExperimentResponse,
+)
 _FROM = {
     ExperimentState.RUNNING: (ExperimentState.DRAFT, ExperimentState.PAUSED),
     ExperimentState.PAUSED: (ExperimentState.RUNNING,),
@@ -36,30 +45,30 @@ _ACTIONS = {
 
 
 class ExperimentCommands:
-    """Creates and changes experiments. Each method answers a message with `experiment` set."""
+    """Creates and changes experiments."""
 
     def __init__(self, writes: Writes, secrets: Secrets, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._writes = writes
         self._secrets = secrets
         self._clock = clock
 
-    async def create(self, request: Any, draft: ExperimentDraft, response: type[_Response]) -> _Response:
-        """Store a draft. Raises ExperimentExistsError."""
+    async def create(self, request: pb.CreateExperimentRequest) -> pb.CreateExperimentResponse:
+        """Store a draft. Raises InvalidFieldError, ExperimentExistsError."""
+        draft = experiment_draft(request.experiment)
 
-        async def insert(connection: Connection) -> Changed:
+        async def insert(connection: Connection) -> Experiment:
             now = self._clock()
             stored = await experiments.insert(connection, draft, now)
             await _record(connection, "experiment.create", None, stored, now)
-            return Changed(stored)
+            return stored
 
-        return await self._write(request, insert, response)
+        return await self._write(request, insert, pb.CreateExperimentResponse)
 
-    async def update(self, request: Any, response: type[_Response]) -> _Response:
+    async def update(self, request: pb.UpdateExperimentRequest) -> pb.UpdateExperimentResponse:
         """Change the masked fields. Raises InvalidFieldError, ExperimentStateError, StaleEtagError."""
         message = request.experiment
 
-        async def change(connection: Connection) -> Changed:
+        async def change(connection: Connection) -> Experiment:
             before = await locked_experiment(connection, message.experiment_id, message.etag)
             after = apply_update(before, message, list(request.update_mask.paths))
             now = self._clock()
@@ -68,16 +77,26 @@ class ExperimentCommands:
             stored = await experiments.update(connection, after, now)
             await _record(connection, "experiment.update", before, stored, now)
             unchanged = (stored.variants, stored.maturity_seconds) == (before.variants, before.maturity_seconds)
-            if unchanged or stored.state is ExperimentState.DRAFT:
-                return Changed(stored)
-            return Changed(stored, await advance_posterior(connection, self._secrets, stored, self._clock))
+            if not unchanged and stored.state is not ExperimentState.DRAFT:
+                await advance_posterior(connection, self._secrets, stored, self._clock)
+            return stored
 
-        return await self._write(request, change, response)
+        return await self._write(request, change, pb.UpdateExperimentResponse)
 
-    async def move(self, request: Any, state: ExperimentState, response: type[_Response]) -> _Response:
-        """Bring the experiment into a state. Raises ExperimentStateError where it cannot go there from its own."""
+    async def start(self, request: pb.StartExperimentRequest) -> pb.StartExperimentResponse:
+        """Start or resume the experiment. Raises ExperimentStateError, StaleEtagError."""
+        return await self._move(request, ExperimentState.RUNNING, pb.StartExperimentResponse)
 
-        async def change(connection: Connection) -> Changed:
+    async def pause(self, request: pb.PauseExperimentRequest) -> pb.PauseExperimentResponse:
+        """Pause the experiment. Raises ExperimentStateError, StaleEtagError."""
+        return await self._move(request, ExperimentState.PAUSED, pb.PauseExperimentResponse)
+
+    async def complete(self, request: pb.CompleteExperimentRequest) -> pb.CompleteExperimentResponse:
+        """Complete the experiment. Raises InvalidFieldError, ExperimentStateError, StaleEtagError."""
+        return await self._move(request, ExperimentState.COMPLETED, pb.CompleteExperimentResponse)
+
+    async def _move(self, request: _MoveRequest, state: ExperimentState, response: type[_Response]) -> _Response:
+        async def change(connection: Connection) -> Experiment:
             before = await locked_experiment(connection, request.experiment_id, request.etag)
             if before.state not in _FROM[state]:
                 raise ExperimentStateError(
@@ -88,23 +107,23 @@ class ExperimentCommands:
                 )
             now = self._clock()
             after = replace(before, state=state, started_at=before.started_at or now)
-            if state is ExperimentState.COMPLETED:
+            if isinstance(request, pb.CompleteExperimentRequest):
                 await recommendations.withdraw(connection, before.number)
                 after = replace(after, completed_at=now, winner_variant_id=_winner(before, request.winner_variant_id))
             stored = await experiments.update(connection, after, now)
             await _record(connection, _ACTIONS[state], before, stored, now)
-            return Changed(stored)
+            return stored
 
         return await self._write(request, change, response)
 
     async def _write(
-        self, request: Any, change: Callable[[Connection], Awaitable[Changed]], response: type[_Response]
+        self, request: WriteRequest, change: Callable[[Connection], Awaitable[Experiment]], response: type[_Response]
     ) -> _Response:
-        async def answered(connection: Connection) -> tuple[Changed, _Response]:
+        async def change_and_answer(connection: Connection) -> tuple[Experiment, _Response]:
             changed = await change(connection)
-            return changed, response(experiment=experiment_message(changed.experiment))
+            return changed, response(experiment=experiment_message(changed))
 
-        return await self._writes(request, answered, response)
+        return await self._writes(request, change_and_answer, response)
 
 
 async def _record(

@@ -15,7 +15,6 @@ from server.api.admin import page_tokens
 from server.api.admin.experiments.commands import ExperimentCommands
 from server.api.admin.experiments.explanation import explain_assignment
 from server.api.admin.experiments.results import experiment_results
-from server.api.admin.experiments.validation import experiment_draft
 from server.api.admin.messages import experiment_message
 from server.api.admin.reads import read_experiment
 from server.clock import Clock
@@ -40,12 +39,9 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     async def CreateExperiment(
         self, request: pb.CreateExperimentRequest, _context: _Context
     ) -> pb.CreateExperimentResponse:
-        """See the proto."""
-        draft = experiment_draft(request.experiment)
-        return await self._commands.create(request, draft, pb.CreateExperimentResponse)
+        return await self._commands.create(request)
 
     async def GetExperiment(self, request: pb.GetExperimentRequest, _context: _Context) -> pb.GetExperimentResponse:
-        """See the proto."""
         async with self._pool.acquire() as connection:
             experiment = await read_experiment(connection, request.experiment_id)
         return pb.GetExperimentResponse(experiment=experiment_message(experiment))
@@ -53,7 +49,6 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     async def ListExperiments(
         self, request: pb.ListExperimentsRequest, _context: _Context
     ) -> pb.ListExperimentsResponse:
-        """See the proto."""
         size = page_tokens.page_size(request.page_size)
         state = _state(request.state)
         listing = f"experiments/{state}"
@@ -69,37 +64,31 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     async def UpdateExperiment(
         self, request: pb.UpdateExperimentRequest, _context: _Context
     ) -> pb.UpdateExperimentResponse:
-        """See the proto."""
-        return await self._commands.update(request, pb.UpdateExperimentResponse)
+        return await self._commands.update(request)
 
     async def StartExperiment(
         self, request: pb.StartExperimentRequest, _context: _Context
     ) -> pb.StartExperimentResponse:
-        """See the proto."""
-        return await self._commands.move(request, ExperimentState.RUNNING, pb.StartExperimentResponse)
+        return await self._commands.start(request)
 
     async def PauseExperiment(
         self, request: pb.PauseExperimentRequest, _context: _Context
     ) -> pb.PauseExperimentResponse:
-        """See the proto."""
-        return await self._commands.move(request, ExperimentState.PAUSED, pb.PauseExperimentResponse)
+        return await self._commands.pause(request)
 
     async def CompleteExperiment(
         self, request: pb.CompleteExperimentRequest, _context: _Context
     ) -> pb.CompleteExperimentResponse:
-        """See the proto."""
-        return await self._commands.move(request, ExperimentState.COMPLETED, pb.CompleteExperimentResponse)
+        return await self._commands.complete(request)
 
     async def GetExperimentResults(
         self, request: pb.GetExperimentResultsRequest, _context: _Context
     ) -> pb.GetExperimentResultsResponse:
-        """See the proto."""
         return await experiment_results(self._pool, self._catalog, request, self._clock())
 
     async def ExplainAssignment(
         self, request: pb.ExplainAssignmentRequest, _context: _Context
     ) -> pb.ExplainAssignmentResponse:
-        """See the proto."""
         return await explain_assignment(self._pool, self._identity, request)
 
 

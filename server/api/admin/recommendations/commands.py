@@ -6,9 +6,9 @@ from samplit.admin.v1 import recommendation_service_pb2 as pb
 
 from allocator.errors import InvalidFieldError, RecommendationNotFoundError, RecommendationStaleError
 from allocator.experiment import Experiment
-from server.api.admin.clustering.training_queue import Trainings
+from server.api.admin.clustering.training_queue import TrainingQueue
 from server.api.admin.recommendations.messages import recommendation_message
-from server.api.admin.writes import Changed, Writes, locked_experiment
+from server.api.admin.writes import Writes, locked_experiment
 from server.api.authentication import caller
 from server.api.fields import Fields
 from server.clock import Clock
@@ -24,16 +24,16 @@ _MOST_REASON = 512
 class RecommendationCommands:
     """The decisions of people."""
 
-    def __init__(self, writes: Writes, trainings: Trainings, clock: Clock) -> None:
+    def __init__(self, writes: Writes, training_queue: TrainingQueue, clock: Clock) -> None:
         """Holds no state of its own."""
         self._writes = writes
-        self._trainings = trainings
+        self._training_queue = training_queue
         self._clock = clock
 
     async def accept(self, request: pb.AcceptRecommendationRequest) -> pb.AcceptRecommendationResponse:
         """Do it. Raises RecommendationNotFoundError, RecommendationStaleError, StaleEtagError."""
 
-        async def change(connection: Connection) -> tuple[Changed, pb.AcceptRecommendationResponse]:
+        async def change(connection: Connection) -> tuple[Experiment, pb.AcceptRecommendationResponse]:
             found, experiment = await _locked(connection, request.recommendation_id, request.etag)
             if found.state is not RecommendationState.ACCEPTED:
                 now = self._clock()
@@ -41,10 +41,10 @@ class RecommendationCommands:
                     raise _stale(found)
                 experiment = await accept_recommendation(connection, experiment, found, caller.get(), now)
             message = await _message(connection, found, experiment)
-            return Changed(experiment), pb.AcceptRecommendationResponse(recommendation=message)
+            return experiment, pb.AcceptRecommendationResponse(recommendation=message)
 
         answer = await self._writes(request, change, pb.AcceptRecommendationResponse)
-        await self._trainings.tell(answer.recommendation.experiment_id)
+        await self._training_queue.enqueue_waiting(answer.recommendation.experiment_id)
         return answer
 
     async def dismiss(self, request: pb.DismissRecommendationRequest) -> pb.DismissRecommendationResponse:
@@ -53,7 +53,7 @@ class RecommendationCommands:
         reason = fields.text("reason", request.reason, most=_MOST_REASON)
         fields.check()
 
-        async def change(connection: Connection) -> tuple[Changed, pb.DismissRecommendationResponse]:
+        async def change(connection: Connection) -> tuple[Experiment, pb.DismissRecommendationResponse]:
             found, experiment = await _locked(connection, request.recommendation_id, "")
             if found.state is not RecommendationState.DISMISSED:
                 if found.state is not RecommendationState.OPEN:
@@ -64,7 +64,7 @@ class RecommendationCommands:
                 after = what | {"reason": reason}
                 await audit.record(connection, experiment.number, actor, "recommendation.dismiss", {}, after, now)
             message = await _message(connection, found, experiment)
-            return Changed(experiment), pb.DismissRecommendationResponse(recommendation=message)
+            return experiment, pb.DismissRecommendationResponse(recommendation=message)
 
         return await self._writes(request, change, pb.DismissRecommendationResponse)
 

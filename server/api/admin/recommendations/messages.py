@@ -1,4 +1,4 @@
-"""Eligibility, recommendations and measured lift as messages."""
+"""Converts eligibility, recommendations and measured lift to messages."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,15 @@ from samplit.admin.v1 import recommendation_service_pb2 as pb
 from allocator.experiment import Experiment
 from allocator.segmentation import DimensionReport, Eligibility, Proposal
 from allocator.segments import display_name
-from server.api.admin.messages import estimate_message, set_estimate, timestamp
+from server.api.admin.messages import estimate_message, segmentation_config_message, set_estimate, timestamp
+from server.api.admin.recommendations.reads import Freshness, SegmentationMetrics
 from server.recommendations.findings import segment_by_name
-from server.recommendations.measured_lift import MeasuredLift, SegmentLift
+from server.recommendations.measured_lift import SegmentLift
 from storage.postgres.segmentation.recommendations import Recommendation
 
 
 def recommendation_message(found: Recommendation, experiment: Experiment) -> pb.Recommendation:
-    """One that is kept."""
+    """Return a stored recommendation as a message."""
     message = proposal_message(found.proposal, experiment)
     message.recommendation_id = str(found.recommendation_id)
     message.state = pb.RecommendationState.Value(f"RECOMMENDATION_STATE_{found.state.value}")
@@ -29,7 +30,7 @@ def recommendation_message(found: Recommendation, experiment: Experiment) -> pb.
 
 
 def proposal_message(proposal: Proposal, experiment: Experiment) -> pb.Recommendation:
-    """One that is not kept."""
+    """Return a proposal as a message without an id."""
     winner = next((v.variant_id for v in experiment.variants if v.number == proposal.winner), "")
     return pb.Recommendation(
         experiment_id=experiment.experiment_id,
@@ -48,7 +49,7 @@ def proposal_message(proposal: Proposal, experiment: Experiment) -> pb.Recommend
 def check_message(
     eligibility: Eligibility, found: Sequence[pb.Recommendation], action: str
 ) -> pb.CheckEligibilityResponse:
-    """What a check found."""
+    """Return what a check found."""
     missing = [condition.name for condition in eligibility.conditions if not condition.holds]
     return pb.CheckEligibilityResponse(
         eligible=eligibility.is_eligible,
@@ -63,24 +64,42 @@ def check_message(
     )
 
 
-def metrics_message(
-    experiment: Experiment, measured: MeasuredLift, keys: Mapping[int, str], message: pb.GetSegmentationMetricsResponse
-) -> None:
-    """Add what a segmentation has brought. keys: of the segments that users are in, by number."""
+def metrics_message(metrics: SegmentationMetrics) -> pb.GetSegmentationMetricsResponse:
+    """Return what the serving segmentation brought."""
+    experiment, measured, keys = metrics.experiment, metrics.measured, metrics.segment_keys
+    message = pb.GetSegmentationMetricsResponse(
+        mode=segmentation_config_message(experiment.segmentation).mode,
+        serves_since=timestamp(metrics.serves_since),
+    )
+    if measured is None:
+        message.segments_count = 1
+        message.basis = "it is not segmented"
+        return message
     message.segments_count = len(keys)
     set_estimate(message.avg_lift, measured.lift)
     message.basis = f"{measured.trials:,} users since it serves, as old as the maturity, by their logged probabilities"
     known = [each for each in measured.segments if each.lift is not None]
     if known:
-        best = max(known, key=_lift)
-        worst = min(known, key=_lift)
-        message.best_segment.CopyFrom(_segment(experiment, best, keys))
-        message.worst_segment.CopyFrom(_segment(experiment, worst, keys))
+        message.best_segment.CopyFrom(_segment(experiment, max(known, key=_lift), keys))
+        message.worst_segment.CopyFrom(_segment(experiment, min(known, key=_lift), keys))
     for day in measured.days:
         message.days.add(begins_at=timestamp(day.begins_at), trials=day.trials, lift=estimate_message(day.lift))
     set_estimate(message.expected_lift, measured.expected)
     if measured.vanished is not None:
         message.vanished = measured.vanished
+    return message
+
+
+def freshness_message(freshness: Freshness) -> pb.Freshness:
+    """Return when the data of an experiment last changed."""
+    return pb.Freshness(
+        last_assignment_at=timestamp(freshness.last_assignment_at),
+        last_conversion_at=timestamp(freshness.last_conversion_at),
+        posterior_published_at=timestamp(freshness.posterior_published_at),
+        model_trained_at=timestamp(freshness.model_trained_at),
+        checked_at=timestamp(freshness.checked_at),
+        drain_lag_seconds=freshness.drain_lag_seconds,
+    )
 
 
 def _dimension(report: DimensionReport) -> pb.DimensionEligibility:

@@ -10,10 +10,10 @@ from allocator.defects import InvalidConfigurationError
 from allocator.errors import Violation
 from allocator.experiment import Experiment, ExperimentState, SegmentationConfig, SegmentationMode
 from server.api.admin.audit.records import changes, segmentation_record
-from server.api.admin.clustering.training_queue import Trainings
+from server.api.admin.clustering.training_queue import TrainingQueue
 from server.api.admin.experiments import validation
 from server.api.admin.messages import etag, segmentation_config_message
-from server.api.admin.writes import Changed, Writes, locked_experiment
+from server.api.admin.writes import Writes, locked_experiment
 from server.api.authentication import caller
 from server.api.fields import Fields
 from server.clock import Clock
@@ -30,10 +30,10 @@ _FIELDS = tuple(n for n in experiment_pb2.SegmentationConfig.DESCRIPTOR.fields_b
 class SegmentationCommands:
     """Changes segmentations."""
 
-    def __init__(self, writes: Writes, trainings: Trainings, clock: Clock) -> None:
+    def __init__(self, writes: Writes, training_queue: TrainingQueue, clock: Clock) -> None:
         """Holds no state of its own."""
         self._writes = writes
-        self._trainings = trainings
+        self._training_queue = training_queue
         self._clock = clock
 
     async def update(self, request: pb.UpdateSegmentationConfigRequest) -> pb.UpdateSegmentationConfigResponse:
@@ -42,7 +42,7 @@ class SegmentationCommands:
         Raises InvalidFieldError, ExperimentNotFoundError, StaleEtagError.
         """
 
-        async def change(connection: Connection) -> tuple[Changed, pb.UpdateSegmentationConfigResponse]:
+        async def change(connection: Connection) -> tuple[Experiment, pb.UpdateSegmentationConfigResponse]:
             before = await locked_experiment(connection, request.experiment_id, request.etag)
             pending = await segmentations.pending(connection, before.number)
             coming = _coming(before, pending)
@@ -52,10 +52,10 @@ class SegmentationCommands:
             now = self._clock()
             await audit.record(connection, before.number, caller.get(), "segmentation.update", *difference, now)
             message = segmentation_message(after, await segmentations.pending(connection, before.number))
-            return Changed(after), pb.UpdateSegmentationConfigResponse(segmentation=message)
+            return after, pb.UpdateSegmentationConfigResponse(segmentation=message)
 
         response = await self._writes(request, change, pb.UpdateSegmentationConfigResponse)
-        await self._trainings.tell(request.experiment_id)
+        await self._training_queue.enqueue_waiting(request.experiment_id)
         return response
 
     async def _apply(

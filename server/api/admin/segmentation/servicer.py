@@ -39,7 +39,6 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     async def GetSegmentationConfig(
         self, request: pb.GetSegmentationConfigRequest, _context: _Context
     ) -> pb.GetSegmentationConfigResponse:
-        """See the proto."""
         async with self._pool.acquire() as connection, snapshot(connection):
             experiment = await read_experiment(connection, request.experiment_id)
             pending = await segmentations.pending(connection, experiment.number)
@@ -48,11 +47,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     async def UpdateSegmentationConfig(
         self, request: pb.UpdateSegmentationConfigRequest, _context: _Context
     ) -> pb.UpdateSegmentationConfigResponse:
-        """See the proto."""
         return await self._commands.update(request)
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, _context: _Context) -> pb.ListSegmentsResponse:
-        """See the proto."""
         fields = Fields()
         fields.text("filter", request.filter, most=_MOST_TEXT)
         if request.order not in pb.SegmentOrder.values():
@@ -77,7 +74,6 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     async def GetAudienceBreakdown(
         self, request: pb.GetAudienceBreakdownRequest, _context: _Context
     ) -> pb.GetAudienceBreakdownResponse:
-        """See the proto."""
         check_dimensions(request.dimensions, "dimensions", most=_MOST_DIMENSIONS)
         if request.limit < 0:
             raise InvalidFieldError.of("limit", f"must not be negative, is {request.limit}")
