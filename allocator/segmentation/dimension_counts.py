@@ -1,4 +1,4 @@
-"""What is counted of users by one dimension."""
+"""Counts of users by the values of one dimension."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from allocator.segmentation.evidence import Counts
 
 @dataclass(frozen=True)
 class DimensionCounts:
-    """Matured users by day, value and arm.
+    """Mature users by day, value and arm.
 
-    dimension: as contexts have it. trials, successes: int64 (days, values, arms), successes ≤ trials; days in order.
+    dimension: its name in contexts. trials, successes: int64 (days, values, arms), successes ≤ trials; the days are in
+    order.
     """
 
     dimension: str
@@ -24,37 +25,44 @@ class DimensionCounts:
 
     @property
     def division(self) -> tuple[bytes, ...]:
-        """The same for dimensions that divide users alike, whatever their values are called."""
+        """Return what is equal for dimensions that divide users in the same way, whatever their values are called."""
         return tuple(
             sorted(
-                self.trials[:, place].tobytes() + self.successes[:, place].tobytes()
-                for place in range(len(self.values))
+                self.trials[:, value].tobytes() + self.successes[:, value].tobytes()
+                for value in range(len(self.values))
             )
         )
 
     @classmethod
     def of_segments(cls, counts: Sequence[Count], arms: Sequence[int]) -> "DimensionCounts":
-        """Of the segments of a segmentation, by their numbers; `arms` are variant numbers, others are left out."""
-        live = [count for count in counts if count.variant in arms]
-        days = {day: place for place, day in enumerate(sorted({count.day for count in live}))}
-        segments = {number: place for place, number in enumerate(sorted({count.segment for count in live}))}
+        """Make them from the counts of segments: the values are the segment numbers.
+
+        arms: the variant number of each arm; counts of other variants are left out.
+        """
+        kept = [count for count in counts if count.variant in arms]
+        days = {day: index for index, day in enumerate(sorted({count.day for count in kept}))}
+        segments = {number: index for index, number in enumerate(sorted({count.segment for count in kept}))}
         trials, successes = np.zeros((2, len(days), len(segments), len(arms)), np.int64)
-        for count in live:
-            place = days[count.day], segments[count.segment], arms.index(count.variant)
-            trials[place], successes[place] = count.trials, count.successes
+        for count in kept:
+            cell = days[count.day], segments[count.segment], arms.index(count.variant)
+            trials[cell], successes[cell] = count.trials, count.successes
         return cls("segment", tuple(map(str, segments)), trials, successes)
 
     def with_unknown(self, everyone: "DimensionCounts") -> "DimensionCounts":
-        """The same with everyone else under "unknown"; `everyone` has one value, and the same days and arms."""
-        known = [place for place, value in enumerate(self.values) if value != UNKNOWN]
+        """Return the same counts with all other users under the value "unknown".
+
+        everyone: counts of all users under one value, with the same days and arms.
+        """
+        known = [index for index, value in enumerate(self.values) if value != UNKNOWN]
+        values = tuple(self.values[index] for index in known)
         trials, successes = self.trials[:, known], self.successes[:, known]
-        rest = (everyone.trials - trials.sum(1, keepdims=True)).clip(0)
-        rest_won = (everyone.successes - successes.sum(1, keepdims=True)).clip(0)
-        if not rest.any():
-            return DimensionCounts(self.dimension, tuple(self.values[p] for p in known), trials, successes)
+        unknown = (everyone.trials - trials.sum(1, keepdims=True)).clip(0)
+        unknown_successes = (everyone.successes - successes.sum(1, keepdims=True)).clip(0)
+        if not unknown.any():
+            return DimensionCounts(self.dimension, values, trials, successes)
         return DimensionCounts(
             self.dimension,
-            (*(self.values[place] for place in known), UNKNOWN),
-            np.concatenate([trials, rest], axis=1),
-            np.concatenate([successes, rest_won.clip(max=rest)], axis=1),
+            (*values, UNKNOWN),
+            np.concatenate([trials, unknown], axis=1),
+            np.concatenate([successes, unknown_successes.clip(max=unknown)], axis=1),
         )

@@ -1,35 +1,42 @@
-"""Whether values of a dimension want different variants: evidence that may be looked at whenever one likes.
+"""Evidence that the values of a dimension have different best variants. It may be computed at any time.
 
-Null hypothesis, of an arm k against an arm j: the relative effect ρ is the same for every value x of the dimension.
-Base rates may differ over values and days, one arm may be better: nobody would gain by choosing per value.
-Alternative: ρ_x ~ N(ρ, τ²), τ unknown.
+The test compares an arm k with an arm j. Null hypothesis: the relative effect ρ is the same for every value x of the
+dimension. Base rates may then differ between values and days, and one arm may be better than the other, but nobody
+gains if each value has an arm of its own. Alternative: ρ_x ~ N(ρ, τ²) with τ unknown.
 
-Within a day all users meet the same base rate and nearly the same allocation, so arms are compared day by day and the
-differences summed with the weights n_k·n_j/(n_k + n_j) (Cochran, Biometrics 1954). Summing counts first would take
-days for arms where both move (Simpson). With variances s²_x of the ρ_x, and a flat prior for ρ, the likelihood is the
-restricted one of a random-effects meta-analysis (Patterson and Thompson, Biometrika 1971): with W_x = 1/(s²_x + τ²),
+On one day all users meet the same base rate and nearly the same allocation. So arms are compared day by day, and the
+differences are summed with the weights n_k·n_j/(n_k + n_j) (Cochran, Biometrics 1954). If counts were summed over the
+days first, arms that were drawn more on good days would look better than they are (Simpson's paradox).
+
+With variances s²_x of the ρ_x, and a flat prior for ρ, the likelihood is the restricted one of a random-effects
+meta-analysis (Patterson and Thompson, Biometrika 1971): with W_x = 1/(s²_x + τ²),
 log L(τ) = −½ log ΣW_x + ½ Σ log W_x − ½ ΣW_x(ρ_x − ρ̄)².
-L(τ)/L(0) depends on the differences of the ρ_x alone. It is a likelihood ratio of all that was seen, so a martingale
-from 1 under the null, and so is E, its mean over values of τ: P(ever E ≥ 1/α) ≤ α (Ville, 1939; Grünwald, de Heide and
-Koolen, Safe testing, JRSSB 2024; for the flat prior: Pérez-Ortiz, Lardy, de Heide and Grünwald, E-statistics, group
-invariance and anytime-valid testing, Annals of Statistics 2024). No horizon, no schedule of looks. D·K·(K − 1)/2 such
-tests at 5 % together need E ≥ D·K·(K − 1)/2/0.05.
+L(τ)/L(0) depends only on the differences between the ρ_x. It is a likelihood ratio of all data so far, and therefore a
+martingale from 1 under the null hypothesis. So is E, its mean over values of τ, and therefore P(ever E ≥ 1/α) ≤ α
+(Ville, 1939; Grünwald, de Heide and Koolen, Safe testing, JRSSB 2024; for the flat prior: Pérez-Ortiz, Lardy, de Heide
+and Grünwald, E-statistics, group invariance and anytime-valid testing, Annals of Statistics 2024). The test needs no
+horizon and no schedule of looks. For D dimensions and K arms there are D·K·(K − 1)/2 tests, so an error of 5 % for all
+together needs E ≥ D·K·(K − 1)/2/0.05.
 
-What is approximate: normal sums, s²_x from one rate for both arms, m_x by the allocation there was, a flat prior while
-the allocation depends on the past. `make figure NAME=false-recommendations` has the share of false recommendations.
+Four things are approximate: sums are taken as normal, s²_x is computed from one rate for both arms, m_x is the rate
+under the allocation that happened, and the prior is flat although the allocation depends on the past.
+`make figure NAME=false-recommendations` shows the share of false recommendations.
 
-Different effects alone earn nothing: another winner does. So every arm must also be beaten in some value, by any other;
-an arm that leads nowhere does not matter, one that nothing beats would do for everyone. This is no test of its own but
-a condition on top: z ≥ 1.645 at any look, in any value. Where arms are nearly tied in many values, chance fulfils it.
+Segmentation gains nothing from effects that differ, unless the best arm differs too. So there is a second condition:
+each arm must be beaten by some other arm in at least one value. An arm that is never beaten is good enough for
+everyone; an arm that never leads does not matter. This condition is not a test of its own: z ≥ 1.645 at any look and in
+any value fulfils it, and if arms are nearly tied in many values, so does chance.
 
-Whom a segmentation must improve on is the arm that leads over all values: E is of its contrasts with arms that beat it
-somewhere, which with more than two arms they must at z for 5 % over all values. Which arm leads is learnt from the
-data, so K·(K − 1)/2 contrasts count. Contrasts against control alone would do worse: in 30 days of 200 simulated
-experiments with three arms (D = 8), where arms cross while control does not (.10/.12 against .12/.10 and .10, 2,000
-users a day), they recommend 4 %, these 87 %; with control at .04 or .13 in turn over eight values and two others at
-.14 in all (8,000 a day), where no value wants another arm than the rest, they recommend 64 %, these 5 %.
+A segmentation must be better than the arm that leads over all values. So E is the largest over the contrasts of that
+arm with the arms that beat it in some value. With two arms, z ≥ 1.645 counts as beaten; with more, the z of an error of
+5 % over all values. The data decide which arm leads, so K·(K − 1)/2 contrasts count. Contrasts with the control alone
+would do worse, in 30 days of 200 simulated experiments with three arms (D = 8). If the other arms cross while the
+control does not (.10/.12 against .12/.10 and .10, 2,000 users a day), contrasts with the control recommend a
+segmentation in 4 % of the experiments, and these contrasts in 87 %. If the control is at .04 and .13 by turns over
+eight values and both others are at .14 in all (8,000 users a day), no value has another best arm than the rest:
+contrasts with the control recommend a segmentation in 64 %, and these in 5 %.
 
-How much a segmentation earns is for `allocator.estimates` to say, from users that did not choose it.
+How much a segmentation earns is estimated by `allocator.estimates`, from users who did not choose it.
 """
 
 from collections.abc import Sequence
@@ -46,18 +53,18 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 SPREADS = (0.05, 0.1, 0.2, 0.4)  # τ, of relative effects: 0.1 is 10 % of the rate
-ERROR = 0.05  # of ever recommending under the null, over all that is looked at
-_BEATEN = 1.645
-LARGEST_LOG = 690.0  # e to more would not be a float any more
+ERROR = 0.05  # probability of ever recommending under the null hypothesis, over all dimensions and arms
+_BEATEN = 1.645  # z from which an arm counts as beaten
+LARGEST_LOG = 690.0  # the exponential of more overflows
 
 
 @dataclass(frozen=True)
 class Winner:
-    """Who leads in one value of the dimension.
+    """The arm that leads in one value of the dimension.
 
-    arm: whose closest rival is farthest behind; None where no two arms had users on one day.
-    z: by how many standard errors it leads that rival; 0 where there is none.
-    beaten: arms, ascending, that some other arm leads by z ≥ 1.645.
+    arm: the arm whose closest rival is farthest behind; None if no two arms had users on the same day.
+    z: by how many standard errors it leads that rival; 0 if there is none.
+    beaten: the arms that some other arm leads by z ≥ 1.645, in ascending order.
     """
 
     arm: int | None
@@ -67,12 +74,15 @@ class Winner:
 
 @dataclass(frozen=True)
 class SegmentationEvidence:
-    """What speaks for segmenting by one dimension.
+    """The evidence for segmenting by one dimension.
 
-    e_value: the largest over the contrasts of the arm that leads over all values with those that beat it in some value,
-        or with all others if none does: 1 where there are no data, below 1 where they speak for the null. needed: what
-        it must reach. winners: of each value, in the order of the counts. pairs: E of each pair of arms, whichever
-        leads: float64 (arms, arms), symmetric, 1 on the diagonal.
+    e_value: the largest E over the contrasts of the arm that leads over all values with the arms that beat it in some
+        value, or with all others if none beats it. It is 1 without data, and below 1 if the data speak for the null
+        hypothesis.
+    needed: the e_value that is needed to recommend.
+    winners: one for each value, in the order of the counts.
+    every_arm_is_beaten: whether every arm is beaten in some value.
+    pairs: E of each pair of arms: float64 (arms, arms), symmetric, with 1 on the diagonal.
     """
 
     e_value: float
@@ -83,17 +93,17 @@ class SegmentationEvidence:
 
     @property
     def is_enough(self) -> bool:
-        """Whether to recommend."""
+        """Return whether it is enough to recommend the segmentation."""
         return self.e_value >= self.needed and self.every_arm_is_beaten
 
 
 def segmentation_evidence(trials: Counts, successes: Counts, *, looked_at: int = 1) -> SegmentationEvidence:
-    """The evidence in the counts of matured users; it may be asked for at any time, and as often as one likes.
+    """Return the evidence in the counts of mature users. It may be computed at any time, and as often as one likes.
 
     Args:
-        trials, successes: int (days, values, arms), of users by the day of their assignment. Days, values and cells
-            may be without users; an arm without any is never beaten, so those that may not be drawn do not belong here.
-        looked_at: D, the number of dimensions that are looked at.
+        trials, successes: int (days, values, arms), users by the day of their assignment. Days, values and cells may
+            be without users. An arm without any user is never beaten, so leave out arms that may not be drawn.
+        looked_at: D, how many dimensions are tested.
 
     Raises:
         InvalidCountsError: the shapes differ, successes are not from 0 to trials, or no dimension is looked at.
@@ -102,8 +112,8 @@ def segmentation_evidence(trials: Counts, successes: Counts, *, looked_at: int =
     n, y = trials.astype(np.float64), successes.astype(np.float64)
     _, values, arms = n.shape
     rates = value_rates(n.sum((0, 2)), y.sum((0, 2)))
-    leads = np.full((values, arms, arms), np.nan)  # z of an arm over another, where they can be compared
-    overall = np.full((arms, arms), np.nan)  # the same of all values together
+    leads = np.full((values, arms, arms), np.nan)  # z of an arm over another; NaN if they cannot be compared
+    overall = np.full((arms, arms), np.nan)  # the same for all values together
     e_values = np.ones((arms, arms))
     for arm, other in combinations(range(arms), 2):
         information, difference = day_sums(n, y, arm, other)
@@ -132,7 +142,9 @@ def segmentation_evidence(trials: Counts, successes: Counts, *, looked_at: int =
 
 
 def day_sums(trials: Array, successes: Array, arm: int, other: int) -> tuple[Array, Array]:
-    """I_x = Σ n_k·n_j/N and I_x·d_x = Σ (y_k·n_j − y_j·n_k)/N over days, N = n_k + n_j; both add up over more days.
+    """Return I_x = Σ n_k·n_j/N and I_x·d_x = Σ (y_k·n_j − y_j·n_k)/N over the days, with N = n_k + n_j.
+
+    The sums over further days may be added.
 
     Args:
         trials, successes: float64 (..., days, values, arms).
@@ -150,9 +162,9 @@ def day_sums(trials: Array, successes: Array, arm: int, other: int) -> tuple[Arr
 
 
 def normal_mixture(effect: float, precision: float, spreads: Sequence[float]) -> float:
-    """The mean over τ of the likelihood ratio of an effect N(0, τ²) against 0, where its estimate is normal.
+    """Return E, the mean over τ of the likelihood ratio of an effect N(0, τ²) against 0, for a normal estimate.
 
-    A martingale from 1 where the effect is 0, so that P(ever E ≥ 1/α) ≤ α (Robbins, Statistical methods related to the
+    It is a martingale from 1 if the effect is 0, so P(ever E ≥ 1/α) ≤ α (Robbins, Statistical methods related to the
     law of the iterated logarithm, Annals of Mathematical Statistics 1970).
     """
     growth = 1 + precision * np.array(spreads) ** 2
@@ -161,19 +173,22 @@ def normal_mixture(effect: float, precision: float, spreads: Sequence[float]) ->
 
 
 def value_rates(trials: Array, successes: Array) -> Array:
-    """m_x, the rates at which users of a value converted, whatever arm they were given; 0 where there were none."""
+    """Return m_x, the rate at which the users of each value converted, whatever arm they got; 0 if there are none."""
     return np.divide(successes, trials, out=np.zeros_like(trials), where=trials > 0)
 
 
 def relative_effects(information: Array, difference: Array, rates: Array) -> tuple[Array, Array]:
-    """ρ_x = d_x/m_x, and its precision 1/s²_x = m_x·I_x/(1 − m_x); ρ_x/s_x is standard normal if the arms are equal.
+    """Return ρ_x = d_x/m_x and its precision 1/s²_x = m_x·I_x/(1 − m_x).
+
+    ρ_x/s_x is standard normal if the arms are equally good.
 
     Args:
-        information, difference: of `day_sums`, float64 (..., values).
-        rates: m_x, of `value_rates`, float64 (..., values).
+        information, difference: from `day_sums`, float64 (..., values).
+        rates: m_x from `value_rates`, float64 (..., values).
 
     Returns:
-        float64 (..., values) each; 0 where nothing is known: no day with both arms, nobody or everybody converted.
+        float64 (..., values) each. A value is 0 if nothing is known: no day had both arms, or nobody or everybody
+        converted.
     """
     known = (information > 0) & (rates > 0) & (rates < 1)
     effects = np.divide(difference, information * rates, out=np.zeros_like(information), where=known)
@@ -182,10 +197,10 @@ def relative_effects(information: Array, difference: Array, rates: Array) -> tup
 
 
 def mixture_e_value(effects: Array, precisions: Array) -> Array:
-    """E, the mean of L(τ)/L(0) over τ ∈ {0.05, 0.1, 0.2, 0.4}: 1 where fewer than two values are known.
+    """Return E, the mean of L(τ)/L(0) over τ ∈ {0.05, 0.1, 0.2, 0.4}; 1 if fewer than two values are known.
 
     Args:
-        effects, precisions: of `relative_effects`, float64 (..., values).
+        effects, precisions: from `relative_effects`, float64 (..., values).
 
     Returns:
         float64 (...), above 0.
@@ -203,14 +218,14 @@ def mixture_e_value(effects: Array, precisions: Array) -> Array:
 
 
 def _weighted_squares(effects: Array, weights: Array) -> Array:
-    """ΣW_x(ρ_x − ρ̄)², ρ̄ the weighted mean."""
+    """Return ΣW_x(ρ_x − ρ̄)², where ρ̄ is the weighted mean."""
     total = weights.sum(-1, keepdims=True)
     mean = np.divide((weights * effects).sum(-1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
     return np.asarray((weights * (effects - mean) ** 2).sum(-1))
 
 
 def _winner(leads: Array) -> Winner:
-    """Of one value; leads: float64 (arms, arms), z of each arm over each other, NaN where unknown."""
+    """Return the winner of one value. `leads` is float64 (arms, arms): z of each arm over another, NaN if unknown."""
     known = ~np.isnan(leads)
     compared = np.flatnonzero(known.any(1))
     if not compared.size:

@@ -1,4 +1,4 @@
-"""What may be recommended."""
+"""Recommendations as values: what to do, and the figures that it rests on."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,7 +7,7 @@ from allocator.estimates import Estimate
 
 
 class RecommendationKind(Enum):
-    """What to do."""
+    """What is recommended."""
 
     SEGMENT_BY = "SEGMENT_BY"
     ADD_DIMENSION = "ADD_DIMENSION"
@@ -20,10 +20,12 @@ class RecommendationKind(Enum):
 
 @dataclass(frozen=True)
 class Proposal:
-    """One thing to do, and why.
+    """One thing to do, and the figures that it rests on.
 
-    segment_by: the dimensions that there would be, where that is what changes. winner: a variant number, with FINISH.
-    e_value, needed: what it rests on, if on that. trials, days: that were looked at.
+    summary: for people. trials, days: how many mature users were counted, over how many days.
+    segment_by: the dimensions after the change; empty if they do not change. winner: a variant number, with FINISH.
+    expected: the lift that the change would bring. e_value, needed: the evidence, and how much is needed; None if the
+    proposal does not rest on evidence.
     """
 
     kind: RecommendationKind

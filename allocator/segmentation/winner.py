@@ -1,4 +1,4 @@
-"""Whether one arm is better than all others, for everyone."""
+"""Evidence that one arm is better than all others for everyone."""
 
 from itertools import combinations
 
@@ -16,18 +16,19 @@ from allocator.segmentation.evidence import (
 
 
 def winner_everywhere(trials: Counts, successes: Counts) -> tuple[int, float, float] | None:
-    """The arm that leads every other one, with its evidence; it may be asked for at any time.
+    """Return the arm that leads every other one, with its evidence. It may be computed at any time.
 
-    Of two arms that are equally good the ratio of likelihoods of their relative difference ρ, N(0, τ²) against 0, is
-    a martingale from 1; so is its mean over values of τ, and P(ever E ≥ 1/α) ≤ α (Robbins, Statistical methods related
-    to the law of the iterated logarithm, 1970). Users are compared by day, as in `allocator.evidence`. K·(K − 1)/2
-    pairs at 5 % together need E ≥ K·(K − 1)/2/0.05 each.
+    ρ is the relative difference of two arms. If they are equally good, the likelihood ratio of ρ ~ N(0, τ²) against
+    ρ = 0 is a martingale from 1. So is its mean E over values of τ, and therefore P(ever E ≥ 1/α) ≤ α (Robbins,
+    Statistical methods related to the law of the iterated logarithm, Annals of Mathematical Statistics 1970). Users are
+    compared by day, as in `allocator.segmentation.evidence`. There are K·(K − 1)/2 pairs, so an error of 5 % for all
+    together needs E ≥ K·(K − 1)/2/0.05 for each.
 
     Args:
-        trials, successes: int (days, 1, arms), of matured users.
+        trials, successes: int (days, 1, arms), of mature users.
 
     Returns:
-        The arm, the least E over the others, and what that must reach; None where no arm leads every other.
+        The arm, the least E over the other arms, and the E that is needed; None if no arm leads every other one.
     """
     n, y = trials.astype(np.float64), successes.astype(np.float64)
     arms = n.shape[2]

@@ -5,7 +5,14 @@ from datetime import timedelta
 
 from allocator.estimates import Estimate
 from allocator.experiment import ExperimentState, SegmentationMode
-from allocator.segmentation import DECISIVE, HARMFUL, DimensionReport, Proposal, RecommendationKind, winner_everywhere
+from allocator.segmentation import (
+    HARM_BOUND,
+    VANISHED_BOUND,
+    DimensionReport,
+    Proposal,
+    RecommendationKind,
+    winner_everywhere,
+)
 from allocator.segmentation.evidence import ERROR
 from server.recommendations.conditional_evidence import ConditionalEvidence
 from server.recommendations.findings import Findings, segment_by_name
@@ -94,9 +101,9 @@ def _turn_off(findings: Findings) -> list[Proposal]:
     measured = findings.measured_lift
     if measured is None:
         return []
-    if measured.vanished is not None and measured.vanished >= DECISIVE:
+    if measured.vanished is not None and measured.vanished >= VANISHED_BOUND:
         reason = "the expected lift has vanished"
-    elif measured.harm >= HARMFUL:
+    elif measured.harm >= HARM_BOUND:
         reason = "users convert less often than without segments"
     elif _clusters_show_no_benefit(findings):
         reason = "in 30 days there was no evidence that clusters want different variants"

@@ -6,7 +6,7 @@ import asyncpg
 import structlog
 
 from allocator.experiment import Experiment
-from allocator.segmentation.admission import revise
+from allocator.segmentation.admission import plan_admission
 from server.clock import Clock
 from server.tasks import repeat
 from storage.postgres.counts import traffic
@@ -50,7 +50,7 @@ class SegmentAdmission:
         users = await traffic.recent_segments(
             connection, experiment, await self._window_start(connection, experiment), limit=2 * most
         )
-        retire, admit = revise(active.keys(), users, most)
+        retire, admit = plan_admission(active.keys(), users, most)
         if retire or admit:
             await segment_registry.revise(self._redis, registry, experiment.experiment_id, retire, admit)
             log.info("segments revised", experiment=experiment.experiment_id, retired=len(retire), admitted=len(admit))

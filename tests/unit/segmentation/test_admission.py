@@ -3,37 +3,37 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.segmentation.admission import revise
+from allocator.segmentation.admission import plan_admission
 
 KEYS = st.sampled_from([f"source:{n}" for n in range(12)])
 
 
 def test_a_heavy_newcomer_takes_the_weakest_place() -> None:
-    assert revise(["a", "b"], {"a": 5, "b": 900, "c": 800, "d": 1}, 2) == (["a"], ["c"])
+    assert plan_admission(["a", "b"], {"a": 5, "b": 900, "c": 800, "d": 1}, 2) == (["a"], ["c"])
 
 
 def test_a_place_does_not_change_hands_for_little() -> None:
     users = {"a": 100, "b": 900, "c": 150}
-    assert revise(["a", "b"], users, 2) == ([], [])
-    assert revise(["a", "b"], users | {"c": 160}, 2) == (["a"], ["c"])
-    assert revise(["c", "b"], users | {"c": 160}, 2) == ([], [])
+    assert plan_admission(["a", "b"], users, 2) == ([], [])
+    assert plan_admission(["a", "b"], users | {"c": 160}, 2) == (["a"], ["c"])
+    assert plan_admission(["c", "b"], users | {"c": 160}, 2) == ([], [])
 
 
 def test_free_places_are_filled_by_those_that_have_users() -> None:
-    assert revise(["a"], {"b": 30, "c": 20, "d": 9}, 4) == ([], ["b", "c"])
+    assert plan_admission(["a"], {"b": 30, "c": 20, "d": 9}, 4) == ([], ["b", "c"])
 
 
 def test_fewer_places_keep_the_largest() -> None:
-    assert revise(["a", "b", "c"], {"a": 5, "b": 900, "c": 80}, 1) == (["a", "c"], [])
+    assert plan_admission(["a", "b", "c"], {"a": 5, "b": 900, "c": 80}, 1) == (["a", "c"], [])
 
 
 @given(st.sets(KEYS), st.dictionaries(KEYS, st.integers(0, 1_000)), st.integers(1, 6))
 def test_never_more_than_there_is_room_for_and_then_it_rests(
     active: set[str], users: dict[str, int], most: int
 ) -> None:
-    retire, admit = revise(active, users, most)
+    retire, admit = plan_admission(active, users, most)
     after = (active - set(retire)) | set(admit)
     assert len(after) <= max(most, 0)
     assert set(retire) <= active
     assert not set(admit) & active
-    assert revise(after, users, most) == ([], [])
+    assert plan_admission(after, users, most) == ([], [])
