@@ -195,7 +195,7 @@ class Allocate:
             return self._existing(candidate.snapshot, candidate.lookup, found)
         if code == NONE:
             return _unrecorded(candidate.snapshot, candidate.snapshot.control, candidate.segment_key, Reason.PAUSED)
-        raise BacklogFullError("the event stream is full, since it is not drained; try again later")
+        raise BacklogFullError("the event stream is full, because no worker drains it; try again later")
 
     async def during_outage(self, candidate: Candidate, error: Exception) -> Allocation:
         """Return the answer while Redis is away or out of memory.

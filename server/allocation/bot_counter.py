@@ -1,4 +1,4 @@
-"""Counts the requests of bots in memory, and passes them on every second: nobody waits for it."""
+"""Counts the requests of bots in memory, and adds them to Redis every second. No call waits for it."""
 
 import asyncio
 from collections import Counter
@@ -14,26 +14,25 @@ _INTERVAL_SECONDS = 1.0
 
 
 class BotCounter:
-    """Requests by experiment number and day; what was counted in the second before a crash is lost."""
+    """Counts requests by experiment number and day. A crash loses what was counted in its last second."""
 
     def __init__(self, redis: Client) -> None:
-        """Nothing is counted yet."""
         self._redis = redis
         self._requests: Counter[tuple[int, int]] = Counter()
 
     def count(self, experiment_number: int, day: int) -> None:
-        """One more request, on a day since 1970."""
+        """Count one request. `day` is in days since 1970-01-01."""
         self._requests[experiment_number, day] += 1
         metrics.bot_requests.inc()
 
     async def run(self) -> None:
-        """Pass on until cancelled."""
+        """Add the counts to Redis every second, until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
-        """Pass on now; what cannot be passed on is kept."""
+        """Add the counts to Redis now. Counts that cannot be added are kept."""
         requests, self._requests = self._requests, Counter()
         if not requests:
             return

@@ -1,7 +1,7 @@
 """Turns many awaited items into few calls.
 
-A lone item goes at once. Where items come crowded, a call waits a little for more: answers that are released together
-are cheaper, for the event loop and for gRPC, than the wait is long.
+A lone item is sent at once. Where items arrive crowded, a call waits a little for more items: answers that are released
+together save the event loop and gRPC more time than the wait takes.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ Done = Callable[[Sequence[Answer] | Exception], None]
 
 MOST_IN_CALL = 256
 MOST_WAITING = 4_096
-_ENOUGH = 64  # items that are not waited beyond
+_ENOUGH = 64  # with so many items a call waits no longer
 _QUIET_TICKS = 16  # turns of the event loop without a new item, after which no more are expected
 _LONGEST_SECONDS = 0.003
 _CROWDED, _RECENT = 2.0, 0.2
-_PROBE_EVERY = 8, 128  # lone items: one waits, to find out whether others come; ever more seldom while none do
+_PROBE_EVERY = 8, 128  # every so many lone items, one waits to find out whether others come; more rarely if none do
 
 
 class Coalescer(Generic[Item, Answer]):
-    """One call at a time, with up to MOST_IN_CALL items."""
+    """Makes one call at a time, with up to MOST_IN_CALL items."""
 
     def __init__(
         self, call: Callable[[Sequence[Item], Done[Answer]], None], spin_for_reply: Callable[[], None] = lambda: None
     ) -> None:
-        """`call` answers the items in their order, later, or fails for all of them.
+        """`call` answers its items in their order, later, or fails for all of them.
 
         spin_for_reply: called after the call of a lone item, to take its answer at once if it comes soon.
         """
@@ -48,12 +48,15 @@ class Coalescer(Generic[Item, Answer]):
         self._quiet = 0
 
     def submit(self, item: Item) -> asyncio.Future[Answer]:
-        """The answer to one item, later. Raises OverloadedError when too many are waiting."""
+        """Return a future of the answer to one item. Raises OverloadedError if too many items are waiting."""
         (future,) = self.submit_all((item,))
         return future
 
     def submit_all(self, items: Sequence[Item]) -> list[asyncio.Future[Answer]]:
-        """The answers to items that belong together, later. Raises OverloadedError, and takes none, as `submit`."""
+        """Return futures of the answers to items that belong together.
+
+        Raises OverloadedError, and takes none of the items, if too many items are waiting.
+        """
         if len(self._waiting) >= MOST_WAITING:
             raise OverloadedError("too many calls are waiting for Redis; try again")
         loop = asyncio.get_running_loop()
@@ -83,7 +86,7 @@ class Coalescer(Generic[Item, Answer]):
             self._send(loop)
 
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiting = [(item, future) for item, future in self._waiting if not future.done()]  # somebody waits for it
+        waiting = [(item, future) for item, future in self._waiting if not future.done()]  # the caller still waits
         batch, self._waiting = waiting[:MOST_IN_CALL], waiting[MOST_IN_CALL:]
         if not batch:
             return

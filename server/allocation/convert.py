@@ -1,4 +1,4 @@
-"""The use case RecordConversion: which assignments a conversion is credited to, and what became of it there."""
+"""The use case RecordConversion: finds the assignments that a conversion belongs to, and records it for each."""
 
 import asyncio
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _ACTIVE = (ExperimentState.RUNNING, ExperimentState.PAUSED)
 
 @dataclass(frozen=True)
 class ConversionRequest:
-    """A request whose fields have been checked one by one. Either `assignment_id` or `user_identifier` is set."""
+    """A request whose fields were checked one by one. Either `assignment_id` or `user_identifier` is set."""
 
     assignment_id: str
     user_identifier: str
@@ -37,7 +37,7 @@ class ConversionRequest:
 
 
 class Outcome(Enum):
-    """What became of a conversion in one experiment."""
+    """The outcome of a conversion in one experiment."""
 
     RECORDED = b"R"
     DUPLICATE = b"D"
@@ -54,17 +54,16 @@ class ConversionResult:
 
 
 class Convert:
-    """Finds the assignments by the catalog's index. `identity` keys the hashes of users."""
+    """Finds the assignments by the catalog's index. `identity` is the key of the hashes of users (32 bytes)."""
 
     def __init__(self, catalog: Catalog, identity: bytes, records: Records) -> None:
-        """Holds no state of its own."""
         self._catalog = catalog
         self._identity = identity
         self._records = records
 
     @property
     def most_at_once(self) -> int:
-        """How many conversions may be under way together, so that there is room for all in each experiment."""
+        """How many conversions may be in flight together, so that each finds room in every experiment."""
         return max(1, MOST_WAITING // max(1, len(self._catalog.index)))
 
     async def __call__(self, request: ConversionRequest) -> list[ConversionResult]:
@@ -86,7 +85,7 @@ class Convert:
         return results
 
     async def _targets(self, request: ConversionRequest) -> tuple[dict[int, str], bytes]:
-        """Experiment ids by number, and the user's key."""
+        """Return the ids of the experiments concerned, by number, and the user's key."""
         if request.assignment_id:
             number, key = parse_assignment_id(self._identity, request.assignment_id)
             entry = await self._catalog.entry(number)
@@ -121,7 +120,7 @@ def _event(request: ConversionRequest, number: int, key: bytes) -> ConversionEve
 
 def _outcome(answer: ConversionAnswer, named: bool) -> Outcome:
     if answer.code == b"F":
-        raise BacklogFullError("the event stream is full, since it is not drained; try again later")
+        raise BacklogFullError("the event stream is full, because no worker drains it; try again later")
     outcome = Outcome(answer.code)
     if outcome is Outcome.OUTSIDE_WINDOW and named:
         assigned_at = datetime.fromtimestamp(answer.assigned_at, UTC).isoformat()

@@ -1,4 +1,4 @@
-"""The sticky records as the use cases see them: coalesced calls, larger batches, and what to do in an outage."""
+"""Reads and writes the sticky records for the use cases: single calls are coalesced, batches go as they are."""
 
 import asyncio
 import time
@@ -22,31 +22,35 @@ OUTAGE = (*client.UNREACHABLE, EmptyError, OutOfMemoryError)
 
 
 class Records:
-    """Reads and writes of one process, by the shard that a user lives in."""
+    """The sticky records of all shards. A user's records are in one shard."""
 
-    def __init__(self, links: Sequence[FunctionConnection], returning: ReturningUsers) -> None:
-        """`links` are the shards'."""
-        self._links = links
+    def __init__(self, connections: Sequence[FunctionConnection], returning: ReturningUsers) -> None:
+        """`connections` has the function connection of each shard."""
+        self._connections = connections
         self._returning = returning
-        self._shards = len(links)
-        self._epochs = [b""] * len(links)
+        self._shards = len(connections)
+        self._epochs = [b""] * len(connections)
         self._allocating, self._converting = metrics.RedisCalls("allocate"), metrics.RedisCalls("convert")
-        self.stale = asyncio.Event()  # records are others than they were, as far as is known
-        self._allocations = [Coalescer(partial(self._allocate, s), link.spin_for_reply) for s, link in enumerate(links)]
-        self._conversions = [Coalescer(partial(self._convert, s), link.spin_for_reply) for s, link in enumerate(links)]
+        self.stale = asyncio.Event()  # set by a call that met an epoch which is not known
+        self._allocations = [
+            Coalescer(partial(self._allocate, s), connection.spin_for_reply) for s, connection in enumerate(connections)
+        ]
+        self._conversions = [
+            Coalescer(partial(self._convert, s), connection.spin_for_reply) for s, connection in enumerate(connections)
+        ]
 
     def adopt(self, epochs: Sequence[bytes]) -> None:
-        """Go on with these epochs, once nothing is remembered any more of records that were made anew."""
+        """Use these epochs from now on, and forget all users who are remembered."""
         self._returning.clear()
         self._epochs = list(epochs)
 
     @property
     def epochs(self) -> list[bytes]:
-        """The epochs that are known, by shard; empty at first."""
+        """The known epoch of each shard; empty before the first look."""
         return self._epochs
 
     def allocate(self, lookup: Lookup) -> asyncio.Future[Found]:
-        """Find or store an assignment. The future raises one of OUTAGE where nobody can tell."""
+        """Find or store an assignment. The future raises one of OUTAGE while the record cannot be read."""
         return self._allocations[shard_of(lookup.user_key, self._shards)].submit(lookup)
 
     def convert(self, user_key: bytes, events: Sequence[ConversionEvent]) -> list[asyncio.Future[ConversionAnswer]]:
@@ -54,7 +58,7 @@ class Records:
         return self._conversions[shard_of(user_key, self._shards)].submit_all(events)
 
     async def allocate_all(self, lookups: Sequence[Lookup]) -> list[Found | Exception]:
-        """The same for many users at once, a call for each shard that they live in."""
+        """Find or store the assignments of many users, with one call for each shard that they are in."""
         by_shard: dict[int, list[int]] = {}
         for index, lookup in enumerate(lookups):
             by_shard.setdefault(shard_of(lookup.user_key, self._shards), []).append(index)
@@ -83,7 +87,7 @@ class Records:
                         self._returning.put(lookup.experiment, lookup.user_key, each)
             self._answered(found, done)
 
-        sticky.allocate(self._links[shard], shard, self._epochs[shard], lookups, remember)
+        sticky.allocate(self._connections[shard], shard, self._epochs[shard], lookups, remember)
 
     def _convert(
         self,
@@ -98,7 +102,7 @@ class Records:
                 self._converting.observe(time.perf_counter() - begin, len(events))
             self._answered(answers, done)
 
-        sticky.convert(self._links[shard], shard, self._epochs[shard], events, answered)
+        sticky.convert(self._connections[shard], shard, self._epochs[shard], events, answered)
 
     def _answered(
         self, answers: Sequence[_Answer] | Exception, done: Callable[[Sequence[_Answer] | Exception], None]

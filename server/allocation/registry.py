@@ -1,4 +1,4 @@
-"""The numbers of segments, as this process knows them; new keys are registered in Redis."""
+"""The numbers of segments, as this process knows them. New keys are registered in Redis."""
 
 import asyncio
 
@@ -9,10 +9,9 @@ from storage.redis.segment_registry import Segments
 
 
 class SegmentRegistry:
-    """Keys and numbers of one segmentation version of one experiment. A number never changes once given."""
+    """The keys and numbers of one segmentation version of one experiment. A key keeps its number for good."""
 
     def __init__(self, client: Client, experiment_number: int, segmentation_version: int) -> None:
-        """Knows "global" and "other" only, until asked."""
         self._client = client
         self._name = keys.segments(experiment_number, segmentation_version)
         self._segments = Segments()
@@ -22,16 +21,16 @@ class SegmentRegistry:
 
     @property
     def name(self) -> str:
-        """Of the registry in Redis."""
+        """The key of the registry in Redis."""
         return self._name
 
     @property
     def version(self) -> int:
-        """How often the registry had been revised when it was read."""
+        """The version of the registry when it was last read."""
         return self._segments.version
 
     async def load(self) -> None:
-        """Learn what is registered."""
+        """Read the registry from Redis."""
         self._segments = await segment_registry.load(self._client, self._name)
         self._learned = {**self._segments.active, GLOBAL: GLOBAL_NUMBER}
         self._keys = {GLOBAL_NUMBER: GLOBAL, OTHER_NUMBER: OTHER}
@@ -39,18 +38,21 @@ class SegmentRegistry:
             self._keys.update({number: key for key, number in known.items()})
 
     def known_key(self, number: int) -> str | None:
-        """The key of a number, if this process knows it."""
+        """Return the key of a number, or None if this process does not know it."""
         return self._keys.get(number)
 
     def known(self, key: str, most: int) -> int | None:
-        """The number of a key, None if it must be learned. Retired ones and those beyond `most` have "other"'s."""
+        """Return the number of a key, or None if it must be registered first.
+
+        Retired keys, and new ones beyond `most` segments, have the number of "other".
+        """
         number = self._learned.get(key)
         if number is None and (key in self._segments.retired or len(self._learned) > most):  # all, and "global"
             return OTHER_NUMBER
         return number
 
     async def learn(self, key: str, most: int) -> None:
-        """Ask for the number of a key, so that it is known. Raises EmptyError if the registry is lost."""
+        """Register a key, so that its number is known. Raises EmptyError if Redis has lost the registry."""
         asking = self._asking.get(key)
         if asking is None:
             asking = asyncio.create_task(self._register(key, most))
@@ -59,7 +61,7 @@ class SegmentRegistry:
         await asyncio.shield(asking)
 
     async def key(self, number: int) -> str:
-        """The key of a number that some process has given; "other" if nobody knows it any more."""
+        """Return the key of a number that some process has given, or "other" if Redis does not know it any more."""
         if number not in self._keys:
             await self.load()
         return self._keys.get(number, OTHER)

@@ -1,4 +1,4 @@
-"""Returning users, remembered in memory, so that their calls need no round trip."""
+"""Remembers returning users in memory, so that their calls need no round trip to Redis."""
 
 from storage.records import Found
 
@@ -6,19 +6,19 @@ _MOST = 32_768  # users of a generation; some 200 bytes each
 
 
 class ReturningUsers:
-    """What was found of the users who called last, good for the day on which it was found.
+    """The records of the users who called last. Each is good for the day on which it was read.
 
-    The first call of a day goes to Redis, which counts visitors. A record never changes, while its shard's epoch lasts.
-    There are two generations: when the young one is full, the old one is forgotten; who is asked for becomes young.
+    The first call of a day goes to Redis, which counts visitors. A record never changes while the epoch of its shard
+    lasts. There are two generations. When the young one is full, it becomes the old one, and the old one is forgotten.
+    A user of the old generation who calls again becomes young.
     """
 
     def __init__(self) -> None:
-        """Nobody is known."""
         self._young: dict[tuple[int, bytes], Found] = {}
         self._old: dict[tuple[int, bytes], Found] = {}
 
     def get(self, experiment: int, user_key: bytes, day: int) -> Found | None:
-        """The record of a user who has been seen on this day, or later."""
+        """Return the record of a user, or None if the user was not seen on this day or later."""
         found = self._young.get((experiment, user_key))
         if found is None:
             found = self._old.get((experiment, user_key))
@@ -33,5 +33,5 @@ class ReturningUsers:
         self._young[experiment, user_key] = found
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Forget all users."""
         self._young, self._old = {}, {}

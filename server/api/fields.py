@@ -1,4 +1,4 @@
-"""Checks of single fields, shared by the services. Each adds what is wrong to a list, so that all of it is said."""
+"""Checks of single fields, which the services share. Violations are collected, so that an answer names all of them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -20,20 +20,19 @@ class Fields:
     """Collects violations; `check` raises them together."""
 
     def __init__(self) -> None:
-        """Nothing is wrong yet."""
         self.violations: list[Violation] = []
 
     def wrong(self, field: str, description: str) -> None:
-        """Add one."""
+        """Add a violation."""
         self.violations.append(Violation(field, description))
 
     def check(self) -> None:
-        """Raise InvalidFieldError if anything is wrong."""
+        """Raise InvalidFieldError if there are violations."""
         if self.violations:
             raise InvalidFieldError(self.violations)
 
     def text(self, field: str, value: str, *, least: int = 0, most: int) -> str:
-        """A text of a length in characters, without NUL."""
+        """Return a checked text: its length in characters is in bounds, and it has no NUL."""
         if not least <= len(value) <= most:
             limits = f"1 to {most}" if least else f"at most {most}"
             self.wrong(field, f"must have {limits} characters, has {len(value)}")
@@ -42,20 +41,20 @@ class Fields:
         return value
 
     def slug(self, field: str, value: str) -> str:
-        """An id that callers choose."""
+        """Return a checked id of the caller's choice."""
         if not is_slug(value):
             self.wrong(field, f"must be [a-z0-9][a-z0-9_-]{{0,62}}, is {value[:70]!r}")
         return value
 
     def metric(self, field: str, value: str) -> str:
-        """The name of a metric; empty is "conversion"."""
+        """Return a checked name of a metric. Empty means "conversion"."""
         name = value or "conversion"
         if not _METRIC.fullmatch(name):
             self.wrong(field, f"must be [a-z][a-z0-9_]{{0,62}}, is {value[:70]!r}")
         return name
 
     def event_time(self, field: str, stamp: Timestamp | None, now: datetime) -> datetime:
-        """A time near now; None is now."""
+        """Return a checked time near now. None means now."""
         if stamp is None:
             return now
         try:
@@ -67,7 +66,7 @@ class Fields:
         return at
 
     def time(self, field: str, stamp: Timestamp | None) -> datetime | None:
-        """Any time; None is none."""
+        """Return a checked time, or None."""
         try:
             return None if stamp is None else stamp.ToDatetime(UTC)
         except (ValueError, OverflowError):
@@ -76,12 +75,12 @@ class Fields:
 
 
 def is_slug(value: str) -> bool:
-    """Whether this can be an id."""
+    """Return whether a text can be an id."""
     return _SLUG.fullmatch(value) is not None
 
 
 def check_slug(field: str, value: str) -> str:
-    """`Fields.slug` of the only field that there is to check. Raises InvalidFieldError."""
+    """Return a checked id. Raises InvalidFieldError."""
     fields = Fields()
     fields.slug(field, value)
     fields.check()

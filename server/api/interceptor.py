@@ -1,4 +1,4 @@
-"""What happens around every call: the key is checked, an error becomes a status, and the time it took is observed."""
+"""Wraps every call: checks the key, turns an error into a status, and observes the time that the call took."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -25,10 +25,10 @@ _Behaviour: TypeAlias = "Callable[[Any, _Context], Awaitable[Any]]"
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Wraps the methods of our services; health and reflection pass untouched, without a key."""
+    """Wraps the methods of our services. Health and reflection need no key."""
 
     def __init__(self, authenticator: Authenticator, scopes: dict[str, str]) -> None:
-        """`scopes` leads from a service's full name to the scope that its methods need."""
+        """`scopes` has the scope that a service's methods need, by the full name of the service."""
         self._authenticator = authenticator
         self._scopes = scopes
         self._wrapped: dict[str, _Handler] = {}
@@ -38,7 +38,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """The method's handler, wrapped once."""
+        """Return the wrapped handler of the method. Each method is wrapped once."""
         method = handler_call_details.method
         known = self._wrapped.get(method)
         if known is not None:

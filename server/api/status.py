@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses: a code, a message for people, and details for programs."""
+"""Turns errors into gRPC statuses: a code, a message for people, and details for programs."""
 
 import asyncpg
 import grpc
@@ -48,7 +48,7 @@ OK = status_pb2.Status()
 
 
 def as_samplit_error(error: Exception) -> errors.SamplitError | None:
-    """The domain error that this is or means; None for a fault of ours. Drivers' texts stay here."""
+    """Return the domain error that an error is or means, or None for a defect. Texts of drivers are not passed on."""
     if isinstance(error, errors.SamplitError):
         return error
     if isinstance(error, client.UNREACHABLE):
@@ -65,7 +65,7 @@ def as_samplit_error(error: Exception) -> errors.SamplitError | None:
 
 
 def to_status(error: errors.SamplitError) -> status_pb2.Status:
-    """The status that says what is wrong, with ErrorInfo, BadRequest and RetryInfo as they apply."""
+    """Return the status of an error, with ErrorInfo, and BadRequest and RetryInfo where they apply."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=error.metadata)]
     status = status_pb2.Status(
         code=_CODES[type(error)], message=error.message[:_MOST_MESSAGE], details=[_pack(d) for d in details]
@@ -85,7 +85,7 @@ def to_status(error: errors.SamplitError) -> status_pb2.Status:
 
 
 def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
-    """The library's name of the status's code."""
+    """Return grpcio's name of a status code."""
     return _GRPC_CODES[status.code]
 
 

@@ -1,1 +1,1 @@
-"""Processes: what one server process is made of, and the supervisor that starts engines, servers and worker."""
+"""The processes of an installation: what a server and a worker are composed of, and the supervisor that runs them."""

@@ -1,4 +1,4 @@
-"""What a server needs before it starts: schema, secrets, an agreement on the installation, and a first API key."""
+"""Prepares what a server needs before it starts: schema, secrets, installation record, and a first API key."""
 
 import asyncpg
 
@@ -16,9 +16,9 @@ from storage.redis.function_library import prepare
 
 
 async def prepare_stores(settings: Settings, clock: Clock) -> None:
-    """Check Redis, migrate Postgres, and make what is missing.
+    """Check Redis, migrate Postgres, and create what is missing.
 
-    Raises StoreUnavailableError, naming the store, or SecretsUnusableError.
+    Raises StoreUnavailableError, which names the store, or SecretsUnusableError.
     """
     dsn, url = settings.stores
     redis = create_client(url)

@@ -1,4 +1,4 @@
-"""Child processes of the supervisor: start one, wait for its end, stop it."""
+"""Child processes of the supervisor: starts one, waits for its end, stops it."""
 
 import asyncio
 import os
@@ -26,9 +26,10 @@ class Child:
 
     @classmethod
     async def start(cls, role: str, environment: Mapping[str, str]) -> Self:
-        """Run `python -m server.runtime.process ROLE` in a session of its own, away from the terminal's Ctrl-C.
+        """Run `python -m server.runtime.process ROLE` in a session of its own, which Ctrl-C does not reach.
 
-        Answers once it serves. Raises ChildFailedError; then, as when it is cancelled, the child has ended.
+        Returns once the child serves. Raises ChildFailedError; the child has ended then, as it has after a
+        cancellation.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -49,15 +50,15 @@ class Child:
         return child
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end of the child, and return its exit code."""
         return await self._process.wait()
 
     async def leave(self, seconds: float) -> None:
-        """Ask it to end once nobody needs it; wait for that, at most `seconds`."""
+        """Ask the child to end once no client needs it, and wait for that, at most `seconds`."""
         await self._end(signal.SIGUSR2, seconds)
 
     async def stop(self, seconds: float) -> None:
-        """Ask it to end; insist after `seconds`."""
+        """Ask the child to end. Kill it after `seconds`."""
         await self._end(signal.SIGTERM, seconds)
         if self._process.returncode is None:
             self._process.kill()

@@ -1,4 +1,4 @@
-"""Where a running server listens: written by the supervisor, read by the CLI."""
+"""The file that tells where a running server listens. The supervisor writes it, and the CLI reads it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """host:port of both planes and of the metrics, and the certificate to trust where the server speaks TLS."""
+    """host:port of both planes and of the metrics, and the certificate to trust if the server speaks TLS."""
 
     allocation: str
     admin: str
@@ -15,14 +15,14 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 def write_endpoints(path: Path, endpoints: Endpoints) -> None:
-    """Replace the file, whole."""
+    """Replace the file as a whole."""
     temporary = path.with_suffix(".new")
     temporary.write_bytes(msgspec.json.encode(endpoints))
     temporary.replace(path)
 
 
 def read_endpoints(path: Path) -> Endpoints | None:
-    """What a server wrote there, if one did."""
+    """Return what a server wrote, or None."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Endpoints)
     except (OSError, msgspec.MsgspecError):

@@ -1,4 +1,4 @@
-"""The sockets of this process that gRPC listens and serves on; gRPC has no way to end the listening alone."""
+"""The sockets on which gRPC listens and serves in this process. gRPC itself cannot stop listening alone."""
 
 import os
 import socket
@@ -9,19 +9,19 @@ import psutil
 
 
 def close(ports: Collection[int]) -> None:
-    """Listen on them no more; connections that there are stay. Does nothing where the system cannot (macOS)."""
+    """Stop listening on these ports. Open connections stay open. It does nothing on macOS, which has no such call."""
     for descriptor in _sockets(ports, psutil.CONN_LISTEN):
         with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
             listener.shutdown(socket.SHUT_RDWR)
 
 
 def are_connected(ports: Collection[int]) -> bool:
-    """Whether anybody is connected to them."""
+    """Return whether any client is connected to these ports."""
     return any(_sockets(ports, psutil.CONN_ESTABLISHED))
 
 
 def _sockets(ports: Collection[int], status: str) -> Iterator[int]:
-    """Descriptors."""
+    """Yield the file descriptors of the sockets."""
     for each in psutil.Process().net_connections("tcp"):
         if each.status == status and each.laddr.port in ports:
             yield each.fd

@@ -1,29 +1,29 @@
-"""Ports that several processes share, and noticing when somebody else has them."""
+"""Ports that several processes share. A port that another program has is noticed."""
 
 import socket
 from dataclasses import dataclass
 
 
 class PortInUseError(Exception):
-    """Another program listens there."""
+    """Another program listens on the port."""
 
 
 @dataclass(frozen=True)
 class ReservedPort:
-    """A port held for this server's processes: bound by the supervisor, which never listens on it."""
+    """A port held for the processes of this server. The supervisor binds it and never listens on it."""
 
     number: int
     _socket: socket.socket
 
     def release(self) -> None:
-        """Give it up, once the processes have stopped."""
+        """Release the port, after the processes have stopped."""
         self._socket.close()
 
 
 def reserve(host: str, port: int) -> ReservedPort:
-    """Make sure that a port is free, and hold it; 0 takes one that is. Raises PortInUseError.
+    """Hold a port; 0 takes a free one. Raises PortInUseError.
 
-    SO_REUSEPORT would let us share a port with a stranger, so it is first bound without.
+    With SO_REUSEPORT we would share a port with another program, so the port is first bound without it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

@@ -1,7 +1,7 @@
-"""The main of a child process: a server or a worker, until told to stop or left by its parent.
+"""The main function of a child process: a server or a worker, which runs until it is stopped or its parent is gone.
 
-`python -m server.runtime.process server|worker`. Settings come by the environment; "ready" on stdout says that it
-serves; the end of stdin says that the parent is gone.
+Run `python -m server.runtime.process server|worker`. Settings come from the environment. The child writes "ready" to
+stdout once it serves. The end of stdin tells it that the parent is gone.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ _GC_ALLOCATIONS = 20_000  # between collections of the youngest; calls leave har
 
 
 async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Event) -> None:
-    """Serve until `stop`, or from `leave` on until the last connection has ended.
+    """Serve until `stop` is set. After `leave` is set, serve until the last connection has ended.
 
-    Raises what ended a background task: a process that cannot follow what happens must not go on.
+    Raises what ended a background task: a process that cannot follow changes must not go on.
     """
     from server.runtime.composition import Application
 
@@ -47,7 +47,7 @@ async def run_server(settings: Settings, stop: asyncio.Event, leave: asyncio.Eve
 
 
 async def run_worker_until(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop`, or until it cannot start."""
+    """Work until `stop` is set. Raises what keeps the worker from starting."""
     from server.runtime.worker import run_worker
 
     ready = asyncio.Event()

@@ -15,10 +15,9 @@ Started = TypeVar("Started")
 
 
 class Keeper:
-    """Of the process that is recorded as `name`."""
+    """Keeps one child process alive. The data directory records it as `name`."""
 
     def __init__(self, name: str, role: str, environment: Mapping[str, str], directory: DataDirectory) -> None:
-        """Nothing runs before `start`."""
         self._name = name
         self._role = role
         self._environment = environment
@@ -27,12 +26,12 @@ class Keeper:
         self._changing = asyncio.Lock()  # held while another child takes the place
 
     async def start(self) -> None:
-        """Raises ChildFailedError."""
+        """Start the child. Raises ChildFailedError."""
         self._child = await Child.start(self._role, self._environment)
         self._directory.record_process(self._name, self._child.pid)
 
     async def keep(self) -> None:
-        """Start it again whenever it ends, until cancelled."""
+        """Start the child again whenever it ends, until cancelled."""
         while True:
             child = self._child
             assert child is not None  # noqa: S101 (it was started)
@@ -43,10 +42,10 @@ class Keeper:
                     await insist(self._name, self.start, ChildFailedError)
 
     async def replace(self, leaving: float, stopping: float) -> None:
-        """Start another one, then let the old one leave, and stop it.
+        """Start a new child, then let the old one leave, and stop it.
 
-        `leaving` seconds are for calls and connections, `stopping` for the rest. If the new one does not start, the
-        old one stays.
+        leaving: seconds for its calls and connections. stopping: seconds for everything else. If the new child does not
+        start, the old one stays.
         """
         async with self._changing:
             old = self._child
@@ -65,14 +64,14 @@ class Keeper:
         log.info("process replaced", process=self._name)
 
     async def stop(self, seconds: float) -> None:
-        """End it."""
+        """Stop the child. Kill it after `seconds`."""
         if self._child is not None:
             await self._child.stop(seconds)
             self._directory.forget_process(self._name)
 
 
 async def insist(name: str, start: Callable[[], Awaitable[Started]], failure: type[Exception]) -> Started:
-    """Start something until that succeeds: after a second, then more and more seldom."""
+    """Start something, and try again until it succeeds: after one second at first, then after ever longer delays."""
     delay = _FIRST_DELAY
     while True:
         await asyncio.sleep(delay)

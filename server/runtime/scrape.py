@@ -1,4 +1,4 @@
-"""The endpoint that Prometheus scrapes, over HTTP: for one process, or for all processes of an installation."""
+"""The HTTP endpoint that Prometheus scrapes: for one process, or for all processes of an installation."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,16 +17,16 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # a process that imports prometheu
 
 
 class Processes(Collector):
-    """The sum of all processes that write into a folder, ended ones too, except for their gauges."""
+    """Sums the metrics of all processes that write into a folder. Gauges of processes that have ended do not count."""
 
     def __init__(self, folder: Path) -> None:
-        """Empties the folder, or makes it."""
+        """Empty the folder, or make it."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        """Read the files."""
+        """Read the files of all processes."""
         for path in self._folder.glob("gauge_live*.db"):
             pid = int(path.stem.rpartition("_")[2])
             if not psutil.pid_exists(pid):
@@ -38,7 +38,7 @@ class Processes(Collector):
 
 @contextmanager
 def serving(settings: Settings, collector: Collector) -> Iterator[str | None]:
-    """Answer scrapes in a thread, unless that is off; gives host:port. Raises PortInUseError."""
+    """Answer scrapes in a thread, and yield host:port; yield None if the endpoint is off. Raises PortInUseError."""
     host, port = settings.metrics_host, settings.metrics_port
     if port is None:
         yield None

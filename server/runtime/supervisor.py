@@ -1,7 +1,4 @@
-"""`samplit serve`: starts the engines, the server processes and the worker, keeps them alive, and stops them.
-
-Knows nothing of what they do.
-"""
+"""`samplit serve`: starts the engines, the server processes and the worker, keeps them alive, and stops them."""
 
 import asyncio
 import os
@@ -31,21 +28,23 @@ _COMPILE = "from allocator.kernels import warm_up; warm_up()"
 
 
 class Supervisor:
-    """One installation's processes, for as long as `run` runs."""
+    """The processes of one installation, while `run` runs."""
 
     def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
-        """`report` is told what is being done, a short line each."""
+        """`report` is called with one short line for each step."""
         self._settings = settings
         self._report = report
         self._stopping = asyncio.Event()
         self._replacing = asyncio.Event()
 
     async def run(self, started: Callable[[Endpoints], None]) -> None:
-        """Start everything, tell `started`, and supervise until SIGTERM or SIGINT; SIGUSR2 replaces the children.
+        """Start everything, call `started`, and supervise until SIGTERM or SIGINT.
+
+        SIGUSR2 replaces the children.
 
         Raises:
-            EmbeddedError, PortInUseError, StoreUnavailableError, SecretsUnusableError, ChildFailedError: it cannot
-            start; nothing is left running.
+            EmbeddedError, PortInUseError, StoreUnavailableError, SecretsUnusableError, ChildFailedError: something did
+                not start. Nothing is left running then.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +66,7 @@ class Supervisor:
                     keeper.result()
 
     async def _start(self, stack: AsyncExitStack, started: Callable[[Endpoints], None]) -> list[asyncio.Task[None]]:
-        """Start everything, leaving on `stack` how to stop it; answers the tasks that keep it alive."""
+        """Start everything, and return the tasks that keep it alive. `stack` learns how to stop it."""
         directory = DataDirectory.open(self._settings.data_dir)
         stack.callback(directory.close)
         for name in await directory.stop_orphans():
@@ -109,7 +108,7 @@ class Supervisor:
     async def _start_stores(
         self, stack: AsyncExitStack, directory: DataDirectory, environment: dict[str, str]
     ) -> list[asyncio.Task[None]]:
-        """Start the embedded engines unless others are configured, and prepare what they hold."""
+        """Start the embedded engines unless others are configured, and prepare the stores."""
         tasks = []
         settings = self._settings
         if settings.postgres_dsn is None:
@@ -136,7 +135,7 @@ class Supervisor:
         return [_kept(keeper.keep(), stack) for keeper in keepers] + [_kept(self._replace(keepers, grace), stack)]
 
     async def _replace(self, keepers: Sequence[Keeper], grace: float) -> None:
-        """Whenever it is told, one process after the other."""
+        """Replace the processes one after the other, whenever SIGUSR2 asks for it."""
         while True:
             await self._replacing.wait()
             self._replacing.clear()
@@ -154,14 +153,14 @@ async def _keep_engine(engines: EmbeddedEngines, name: str) -> None:
 
 
 def _kept(keep: Coroutine[None, None, None], stack: AsyncExitStack) -> asyncio.Task[None]:
-    """Run it until the stack unwinds: before what it keeps is stopped, or it would come back."""
+    """Run a keeper until the stack unwinds. A keeper ends before its process, which it would start again otherwise."""
     task = asyncio.create_task(keep)
     stack.push_async_callback(end, task)
     return task
 
 
 async def _compile_kernels() -> None:
-    """Fill the on-disk cache of compiled kernels, once for all processes."""
+    """Compile the kernels into the on-disk cache, once for all processes."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", _COMPILE, env=os.environ)
     try:
         await process.wait()

@@ -1,4 +1,4 @@
-"""Composes a worker: one code path whether it runs beside the server or on another machine."""
+"""Composes a worker. It is the same beside a server and on another machine."""
 
 import asyncio
 
@@ -30,7 +30,9 @@ _POOL_SIZE = 8
 
 
 async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> None:
-    """Work until cancelled; `ready` is set once it does. Needs DSN and URL in the settings.
+    """Work until cancelled. `ready` is set once the worker works.
+
+    The settings must have the DSN and the URL of the stores.
 
     Raises StoreUnavailableError or SecretsUnusableError if it cannot start.
     """

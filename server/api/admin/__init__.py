@@ -1,1 +1,1 @@
-"""The control plane: experiments and their results."""
+"""The services of the control plane, a folder for each."""

@@ -1,4 +1,4 @@
-"""From the domain to the messages of samplit.admin.v1, and etags."""
+"""Converts experiments to messages of samplit.admin.v1, and makes etags."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from allocator.experiment import Experiment, SegmentationConfig
 
 
 def experiment_message(experiment: Experiment) -> pb.Experiment:
-    """The experiment as callers see it."""
+    """Return an experiment as a message."""
     message = pb.Experiment(
         experiment_id=experiment.experiment_id,
         name=experiment.name,
@@ -44,7 +44,7 @@ def experiment_message(experiment: Experiment) -> pb.Experiment:
 
 
 def segmentation_config_message(segmentation: SegmentationConfig) -> pb.SegmentationConfig:
-    """The segmentation as callers see it."""
+    """Return the configuration of a segmentation as a message."""
     return pb.SegmentationConfig(
         mode=pb.SegmentationMode.Value(f"SEGMENTATION_MODE_{segmentation.mode.value}"),
         segment_by=segmentation.segment_by,
@@ -59,12 +59,12 @@ def segmentation_config_message(segmentation: SegmentationConfig) -> pb.Segmenta
 
 
 def etag(experiment: Experiment) -> str:
-    """Changes with every change of the experiment."""
+    """Return the etag of an experiment. It changes with every change."""
     return f"r{experiment.revision}"
 
 
 def check_etag(experiment: Experiment, sent: str) -> None:
-    """Raise StaleEtagError unless it is empty or the current one."""
+    """Check a sent etag. Raises StaleEtagError if it is neither empty nor the current one."""
     if sent and sent != etag(experiment):
         raise StaleEtagError(
             f"experiment {experiment.experiment_id!r} was changed: its etag is {etag(experiment)!r}, not {sent[:64]!r}",
@@ -73,7 +73,7 @@ def check_etag(experiment: Experiment, sent: str) -> None:
 
 
 def timestamp(at: datetime | None) -> Timestamp | None:
-    """The time as a message."""
+    """Return a time as a message, or None."""
     if at is None:
         return None
     message = Timestamp()
@@ -82,14 +82,14 @@ def timestamp(at: datetime | None) -> Timestamp | None:
 
 
 def estimate_message(estimate: Estimate | None) -> experiment_service_pb2.Estimate | None:
-    """A value with its interval."""
+    """Return a value with its interval as a message, or None."""
     if estimate is None:
         return None
     return experiment_service_pb2.Estimate(value=estimate.value, lower=estimate.lower, upper=estimate.upper)
 
 
 def set_estimate(field: experiment_service_pb2.Estimate, estimate: Estimate | None) -> None:
-    """The same in place; None leaves it unset."""
+    """Set a field to an estimate. None leaves it unset."""
     message = estimate_message(estimate)
     if message is not None:
         field.CopyFrom(message)

@@ -1,4 +1,4 @@
-"""Opaque page tokens: where a list goes on, bound to its filter."""
+"""Opaque page tokens: the position at which a list goes on, bound to the list's filter."""
 
 import base64
 from hashlib import blake2b
@@ -10,19 +10,19 @@ _DEFAULT = 50
 
 
 def page_size(asked: int) -> int:
-    """0 is the default, large is clamped, negative is refused with InvalidFieldError."""
+    """Return the size of a page: the default for 0, the largest size for more. Raises InvalidFieldError if negative."""
     if asked < 0:
         raise InvalidFieldError.of("page_size", f"must not be negative, is {asked}")
     return min(asked or _DEFAULT, _MOST)
 
 
 def encode(before: int, listing: str) -> str:
-    """A token for what comes after the number `before`, in the listing of this filter."""
+    """Return a token for the page that begins after the number `before`, in the list with this filter."""
     return base64.urlsafe_b64encode(before.to_bytes(8, "big") + _digest(listing)).decode()
 
 
 def decode(token: str, listing: str) -> int | None:
-    """The number; None for an empty token. Raises InvalidFieldError."""
+    """Return the number in a token, or None for an empty token. Raises InvalidFieldError."""
     if not token:
         return None
     try:

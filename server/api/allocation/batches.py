@@ -33,7 +33,10 @@ _Chunk: TypeAlias = "tuple[list[_Prepared], asyncio.Task[list[Found | Exception]
 
 
 class _Pace(NamedTuple):
-    """How many items go to Redis together, and how many seconds of the event loop a batch takes at a time."""
+    """`chunk`: how many items go to Redis together.
+
+    `turn`: how long a batch may hold the event loop at once, in seconds.
+    """
 
     chunk: int
     turn: float
@@ -65,7 +68,7 @@ class InFlightCalls:
 
 
 class Batches:
-    """The use cases, many at once."""
+    """Runs the use cases for the items of a batch."""
 
     def __init__(
         self, allocate: Allocate, convert: Convert, answers: AllocationAnswers, in_flight: InFlightCalls

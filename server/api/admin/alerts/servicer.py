@@ -21,10 +21,9 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 
 
 class AlertServicer(pb_grpc.AlertServiceServicer):
-    """Alerts."""
+    """Lists and acknowledges alerts."""
 
     def __init__(self, pool: asyncpg.Pool, clock: Clock) -> None:
-        """Reads from and writes to `pool`."""
         self._pool = pool
         self._clock = clock
 
@@ -61,7 +60,7 @@ class AlertServicer(pb_grpc.AlertServiceServicer):
 
 
 def _alert_id(text: str) -> uuid.UUID:
-    """Raises InvalidFieldError."""
+    """Parse an alert id. Raises InvalidFieldError."""
     try:
         return uuid.UUID(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What the audit keeps of an experiment, and what of it a change made different."""
+"""What the audit keeps of an experiment, and the difference that a change makes."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from server.api.admin.messages import segmentation_config_message
 
 
 def experiment_record(experiment: Experiment) -> dict[str, Any]:
-    """What people set of an experiment. Variants are by their ids."""
+    """Return what people set of an experiment. Variants stand under their ids."""
     return {
         "name": experiment.name,
         "state": experiment.state.value,
@@ -39,7 +39,7 @@ def experiment_record(experiment: Experiment) -> dict[str, Any]:
 
 
 def segmentation_record(segmentation: SegmentationConfig) -> dict[str, Any]:
-    """What people set of a segmentation."""
+    """Return what people set of a segmentation."""
     fields = MessageToDict(
         segmentation_config_message(segmentation),
         preserving_proto_field_name=True,
@@ -50,7 +50,10 @@ def segmentation_record(segmentation: SegmentationConfig) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The innermost fields that differ, as they were and as they are; a field is on a side only if it was there."""
+    """Return the innermost fields that differ: as they were, and as they are.
+
+    A field that is missing before or after is missing in that result too.
+    """
     was: dict[str, Any] = {}
     now: dict[str, Any] = {}
     for name in {**before, **after}:
@@ -66,5 +69,5 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, An
 
 
 def _text(value: Any) -> str:
-    """What tells 1 from true."""
+    """Return a text that differs for 1 and true."""
     return json.dumps(value, sort_keys=True)

@@ -23,10 +23,9 @@ _MOST_BYTES = 1024 * 1024  # of a page: contents of variants may be large
 
 
 class AuditServicer(pb_grpc.AuditServiceServicer):
-    """Who changed what."""
+    """Lists who changed what."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        """Reads from `pool`."""
         self._pool = pool
 
     async def ListAuditEvents(
@@ -44,7 +43,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
 
 
 async def _filter(connection: Connection, request: pb.ListAuditEventsRequest) -> AuditFilter:
-    """Raises InvalidFieldError, ExperimentNotFoundError."""
+    """Check a filter. Raises InvalidFieldError, ExperimentNotFoundError."""
     fields = Fields()
     actor = fields.text("actor", request.actor, most=_MOST_TEXT)
     action = fields.text("action_prefix", request.action_prefix, most=_MOST_TEXT)
@@ -58,7 +57,7 @@ async def _filter(connection: Connection, request: pb.ListAuditEventsRequest) ->
 
 
 def _page(events: Sequence[AuditEvent]) -> list[pb.AuditEvent]:
-    """The first ones, as many as a page has room for; one at least."""
+    """Return the first events, as many as fit into one page; at least one."""
     page: list[pb.AuditEvent] = []
     room = _MOST_BYTES
     for event in events:

@@ -1,4 +1,4 @@
-"""Clusters of an experiment: training, moving to a model, and naming."""
+"""The writes of ClusteringService: train, activate a model, rename a cluster."""
 
 import asyncpg
 from samplit.admin.v1 import clustering_service_pb2 as pb
@@ -30,12 +30,11 @@ _MOST_NAME = 40
 
 
 class ClusteringCommands:
-    """The writes of ClusteringService."""
+    """Trains, activates and renames."""
 
     def __init__(
         self, pool: asyncpg.Pool, writes: Writes, training_queue: TrainingQueue, secrets: Secrets, clock: Clock
     ) -> None:
-        """Holds no state of its own."""
         self._pool = pool
         self._writes = writes
         self._training_queue = training_queue
@@ -43,7 +42,7 @@ class ClusteringCommands:
         self._clock = clock
 
     async def train(self, experiment_id: str) -> pb.TrainClusterModelResponse:
-        """Ask for a training. Raises ExperimentNotFoundError, TooFewAssignmentsError."""
+        """Request a training. Raises ExperimentNotFoundError, TooFewAssignmentsError."""
         async with self._pool.acquire() as connection, connection.transaction():
             experiment = await locked_experiment(connection, experiment_id, "")
             count = await trainings.count_assignments(connection, experiment.number)
@@ -63,7 +62,7 @@ class ClusteringCommands:
         return pb.TrainClusterModelResponse(job=job_message(job))
 
     async def activate(self, request: pb.ActivateClusterModelRequest) -> pb.ActivateClusterModelResponse:
-        """Move to a model.
+        """Segment the experiment by a model.
 
         Raises ClusterModelNotFoundError, ClusterModelUnreadableError, ExperimentStateError, StaleEtagError.
         """
@@ -102,7 +101,7 @@ class ClusteringCommands:
         pending: segmentations.PendingSegmentation | None,
         model_version: int,
     ) -> int:
-        """The segmentation version that has the model; nothing is prepared if it serves or is prepared already."""
+        """Return the segmentation version with the model. Prepare one unless it serves or is being prepared already."""
         wanted = SegmentationMode.AUTO, model_version
         if pending is not None and (pending.mode, pending.model_version) == wanted:
             return pending.version
@@ -115,7 +114,7 @@ class ClusteringCommands:
         )
 
     async def rename(self, request: pb.RenameClusterRequest) -> pb.RenameClusterResponse:
-        """Name a cluster. Raises ClusterNotFoundError, ClusterNameTakenError, StaleEtagError."""
+        """Rename a cluster. Raises ClusterNotFoundError, ClusterNameTakenError, StaleEtagError."""
         fields = Fields()
         name = fields.text("name", request.name.strip(), most=_MOST_NAME)
         fields.check()
@@ -144,7 +143,7 @@ class ClusteringCommands:
 
 
 async def find_model(connection: Connection, experiment: Experiment, version: int) -> cluster_models.StoredModel:
-    """A model of an experiment. Raises InvalidFieldError, ClusterModelNotFoundError."""
+    """Return a model of an experiment. Raises InvalidFieldError, ClusterModelNotFoundError."""
     fields = Fields()
     if version < 1:
         fields.wrong("model_version", f"must be 1 or more, is {version}")

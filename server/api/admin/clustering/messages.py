@@ -1,4 +1,4 @@
-"""Cluster models, trainings and evidence as messages, and the status in words."""
+"""Converts cluster models, trainings and evidence to messages, and describes the status in words."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from storage.postgres.segmentation.trainings import Job, JobState
 
 
 def job_message(job: Job) -> pb.ClusteringJob:
-    """A training."""
+    """Return a training as a message."""
     return pb.ClusteringJob(
         job_id=str(job.job_id),
         state=pb.ClusteringJobState.Value(f"CLUSTERING_JOB_STATE_{job.state.value}"),
@@ -30,7 +30,7 @@ def job_message(job: Job) -> pb.ClusteringJob:
 
 
 def model_message(model: StoredModel, names: Mapping[int, ClusterName]) -> pb.ClusterModel:
-    """A model; `names` are of all clusters of the experiment."""
+    """Return a model as a message. `names` are the names of all clusters of the experiment."""
     return pb.ClusterModel(
         model_version=model.version,
         trained_at=timestamp(model.trained_at),
@@ -55,12 +55,12 @@ def model_message(model: StoredModel, names: Mapping[int, ClusterName]) -> pb.Cl
 
 
 def drift_message(drift: Drift, users: int) -> pb.ClusterDrift:
-    """How the users of late differ."""
+    """Return the drift as a message."""
     return pb.ClusterDrift(users=users, far_share=drift.far_share, share_shift=drift.share_shift)
 
 
 def evidence_message(evidence: SegmentationEvidence) -> pb.ClusterEvidence:
-    """Whether clusters are worth it."""
+    """Return as a message whether segmenting by clusters pays."""
     return pb.ClusterEvidence(
         e_value=evidence.e_value,
         needed=evidence.needed,
@@ -76,7 +76,7 @@ def summary(
     evidence: SegmentationEvidence | None,
     assignments: int,
 ) -> str:
-    """Where an experiment stands; `mode` is what is wanted, `model` what serves."""
+    """Return the status in words. `mode` is the wanted mode, `model` the serving model."""
     parts = []
     if job is not None and job.state is JobState.FAILED:
         parts.append(f"the last training failed: {job.error}")

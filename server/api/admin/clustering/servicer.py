@@ -25,10 +25,9 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 
 
 class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
-    """Clusters."""
+    """Trains, lists and activates cluster models."""
 
     def __init__(self, pool: asyncpg.Pool, commands: ClusteringCommands, secrets: Secrets, clock: Clock) -> None:
-        """Reads from `pool`, writes through `commands`."""
         self._pool = pool
         self._commands = commands
         self._secrets = secrets
@@ -95,7 +94,7 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
         version: int,
         response: pb.GetClusteringStatusResponse,
     ) -> None:
-        """How users of late differ from those of the training. Raises ClusterModelUnreadableError."""
+        """Add how recent users differ from those of the training. Raises ClusterModelUnreadableError."""
         found = await recent_drift(connection, self._secrets, experiment.number, version, self._clock())
         if found is not None:
             response.drift.CopyFrom(drift_message(*found))

@@ -1,4 +1,4 @@
-"""Puts trainings that were asked for into the job queue. A worker would find them by itself within a minute."""
+"""Puts requested trainings into the job queue. Without it a worker would find them within a minute."""
 
 import asyncpg
 import structlog
@@ -34,6 +34,6 @@ class TrainingQueue:
             log.warning("training not enqueued yet", experiment=experiment_id, error=repr(error))
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Close the connections to the queue."""
         if self._queue is not None:
             await close_pool(self._queue)

@@ -1,4 +1,4 @@
-"""Why a user got a variant: what is on record of the decision, and the decision made again from the log."""
+"""Explains an assignment: what the log has of the decision, and the decision made again from the log."""
 
 import asyncio
 
@@ -29,9 +29,10 @@ _DISAGREES = (
 async def explain_assignment(
     pool: asyncpg.Pool, identity: bytes, request: pb.ExplainAssignmentRequest
 ) -> pb.ExplainAssignmentResponse:
-    """The assignment with its replay; `identity` keys the hashes of users.
+    """Return the assignment, and whether the same decision comes out again.
 
-    Raises InvalidFieldError, ExperimentNotFoundError, AssignmentNotFoundError.
+    `identity` is the key of the hashes of users. Raises InvalidFieldError, ExperimentNotFoundError,
+    AssignmentNotFoundError.
     """
     fields = Fields()
     fields.slug("experiment_id", request.experiment_id)
@@ -61,7 +62,7 @@ async def explain_assignment(
 
 
 def _problem(experiment: Experiment, found: LoggedAssignment, rules: DecisionRules | None) -> str:
-    """Why the decision cannot be made again; empty if it can."""
+    """Return why the decision cannot be made again, or an empty text if it can."""
     version = found.logged.posterior_version
     if rules is None:
         return f"the configuration that it followed, r{found.logged.revision}, is older than what is kept of it"
@@ -75,7 +76,7 @@ def _problem(experiment: Experiment, found: LoggedAssignment, rules: DecisionRul
 
 
 def _asks_tables(logged: LoggedDecision) -> bool:
-    """Whether it depended on what had been learned: version 0 had learned nothing, and the holdout is not asked."""
+    """Return whether the decision depended on posterior tables. Version 0 has none, and the holdout ignores them."""
     return logged.posterior_version > 0 and logged.decision.group is not Group.HOLDOUT
 
 

@@ -1,4 +1,4 @@
-"""Results: what was counted for each segment and variant, and what can be said of it."""
+"""Results: the counts of each segment and variant, and the estimates that follow from the log."""
 
 import asyncio
 from collections import defaultdict
@@ -25,7 +25,7 @@ from storage.postgres.pool import snapshot
 async def experiment_results(
     pool: asyncpg.Pool, catalog: Catalog, request: pb.GetExperimentResultsRequest, now: datetime
 ) -> pb.GetExperimentResultsResponse:
-    """Counts as recorded so far, the posterior version that serves here, and estimates unless counts will do.
+    """Return the counts, the serving posterior version, and the estimates unless only counts are asked for.
 
     Raises InvalidFieldError, ExperimentNotFoundError.
     """
@@ -58,7 +58,7 @@ def _estimate(
     log: SummedLog,
     numbers: dict[str, int],
 ) -> None:
-    """Fill in what FULL adds. Takes its time with many segments: runs beside the event loop."""
+    """Add the estimates of the view FULL. It runs in a thread, because many segments take long."""
     _add_chances(response.totals, experiment, tables, 0)
     _add_rates(response.totals, experiment, log, None)
     for segment in response.segments:
@@ -76,7 +76,7 @@ def _estimate(
 def _add_rates(
     results: Iterable[pb.VariantResult], experiment: Experiment, log: SummedLog, segment: int | None
 ) -> None:
-    """Estimates of one segment's variants, or of all users'."""
+    """Add the rates of one segment's variants, or those of all users."""
     control = log.variants.index(experiment.control.number)
     for result, variant in zip(results, experiment.variants, strict=True):
         index = log.variants.index(variant.number)
@@ -88,7 +88,7 @@ def _add_rates(
 def _add_chances(
     results: Iterable[pb.VariantResult], experiment: Experiment, tables: PosteriorTables, row: int | None
 ) -> None:
-    """Chances by a row of the posterior, if there is one."""
+    """Add the chances of the variants to be best, if the posterior has a row for them."""
     if row is None:
         return
     chances = estimates.chances(tables.alpha[row], tables.beta[row])

@@ -24,12 +24,12 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 
 
 class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
-    """The control plane's experiments."""
+    """Creates, changes, lists and explains experiments."""
 
     def __init__(
         self, pool: asyncpg.Pool, commands: ExperimentCommands, catalog: Catalog, identity: bytes, clock: Clock
     ) -> None:
-        """Reads from `pool`, writes through `commands`. `identity` keys the hashes of users."""
+        """`identity` is the key of the hashes of users."""
         self._pool = pool
         self._commands = commands
         self._catalog = catalog

@@ -1,4 +1,4 @@
-"""Which fields of an experiment may change when, and the experiment that follows."""
+"""Checks which fields of an experiment may change in which state, and makes the changed experiment."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,11 +24,11 @@ _FIELDS = {"maturity": "maturity_seconds"}
 
 
 def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str]) -> Experiment:
-    """The experiment with the masked fields of `message`.
+    """Return the experiment with the masked fields of `message`.
 
     Raises:
         InvalidFieldError: a path is unknown, or a value is not acceptable.
-        ExperimentStateError: the field can no longer change.
+        ExperimentStateError: the field cannot change any more.
     """
     fields = Fields()
     if not paths:
@@ -87,7 +87,7 @@ def _value(path: str, experiment: Experiment, message: pb.Experiment, fields: Fi
 
 
 def _changed_variants(experiment: Experiment, message: pb.Experiment, fields: Fields) -> tuple[Variant, ...]:
-    """Variants of a started experiment: numbers stay with their ids, and new ids get new numbers."""
+    """Return the variants of a started experiment. Known ids keep their numbers, and new ids get new numbers."""
     numbers = {variant.variant_id: variant.number for variant in experiment.variants}
     variants: list[Variant] = []
     for index, each in enumerate(message.variants):

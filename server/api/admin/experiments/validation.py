@@ -1,4 +1,4 @@
-"""From the messages of samplit.admin.v1 to the domain: every field is checked."""
+"""Checks every field of experiment messages, and converts them to values."""
 
 import json
 import re
@@ -29,7 +29,7 @@ _MOST_SHARE = 0.5
 
 
 def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
-    """The checked draft, ids filled in. Raises InvalidFieldError naming every field at fault."""
+    """Return the checked draft, with ids filled in. Raises InvalidFieldError, which names every field at fault."""
     fields = Fields()
     segmentation = segmentation_config(message.segmentation, fields)
     fields.text("experiment.name", message.name, least=1, most=128)
@@ -64,7 +64,7 @@ def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
 def segmentation_config(
     message: pb.SegmentationConfig, fields: Fields, path: str = "experiment.segmentation"
 ) -> SegmentationConfig:
-    """The checked segmentation."""
+    """Return the checked segmentation. Violations are added to `fields`."""
     mode = SegmentationMode.DISABLED
     if message.mode == pb.SEGMENTATION_MODE_MANUAL:
         mode = SegmentationMode.MANUAL
@@ -108,7 +108,7 @@ def segmentation_config(
 
 
 def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Variant, ...]:
-    """Variants numbered by their order, ids filled in."""
+    """Return the checked variants, numbered in their order, with ids filled in."""
     variants: list[Variant] = []
     for number, message in enumerate(messages):
         path = f"experiment.variants[{number}]"
@@ -120,7 +120,7 @@ def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Varian
 
 
 def variant(number: int, message: pb.Variant, path: str, fields: Fields) -> Variant:
-    """One checked variant."""
+    """Return one checked variant."""
     fields.text(f"{path}.name", message.name, least=1, most=128)
     variant_id = message.variant_id or _slug(message.name)
     fields.slug(f"{path}.variant_id", variant_id)
@@ -128,7 +128,7 @@ def variant(number: int, message: pb.Variant, path: str, fields: Fields) -> Vari
 
 
 def check_variants(variants: list[Variant], fields: Fields) -> None:
-    """At least two, not too many, no id twice."""
+    """Check that there are at least two variants, not too many, and no id twice."""
     if not 2 <= len(variants) <= _MOST_VARIANTS:
         fields.wrong("experiment.variants", f"must be 2 to {_MOST_VARIANTS}, are {len(variants)}")
     seen: set[str] = set()
@@ -139,20 +139,20 @@ def check_variants(variants: list[Variant], fields: Fields) -> None:
 
 
 def check_control(control: str, variants: Iterable[Variant], fields: Fields) -> None:
-    """The control must be a variant that is drawn."""
+    """Check that the control is an active variant."""
     active = [each.variant_id for each in variants if not each.retired]
     if control not in active:
         fields.wrong("experiment.control_variant_id", f"must be one of {', '.join(active)}; is {control!r}")
 
 
 def default_control(variants: tuple[Variant, ...]) -> str:
-    """ "control" if there is such a variant, else the first."""
+    """Return "control" if there is such a variant, else the first id."""
     ids = [each.variant_id for each in variants]
     return "control" if "control" in ids else next(iter(ids), "")
 
 
 def share(message: pb.Experiment, name: str, default: float, fields: Fields) -> float:
-    """A share of users, 0 to 0.5."""
+    """Return a checked share of users, 0 to 0.5."""
     value = float(getattr(message, name)) if message.HasField(name) else default  # type: ignore[arg-type]
     if not 0 <= value <= _MOST_SHARE:
         fields.wrong(f"experiment.{name}", f"must be 0 to {_MOST_SHARE}, is {value}")
@@ -160,7 +160,7 @@ def share(message: pb.Experiment, name: str, default: float, fields: Fields) -> 
 
 
 def time_zone(name: str, fields: Fields) -> str:
-    """An IANA name; empty is UTC."""
+    """Return a checked IANA name. Empty means UTC."""
     try:
         return ZoneInfo(name or "UTC").key
     except (OSError, KeyError, ValueError):  # no such file, no such name, not a name
@@ -169,7 +169,7 @@ def time_zone(name: str, fields: Fields) -> str:
 
 
 def outage_policy(message: pb.Experiment, fields: Fields) -> OutagePolicy:
-    """What is known of the enum; unset is CONTROL."""
+    """Return the checked outage policy. Unset means CONTROL."""
     if message.on_outage not in pb.OutagePolicy.values():
         fields.wrong("experiment.on_outage", "must be CONTROL or UNAVAILABLE")
     if message.on_outage == pb.OUTAGE_POLICY_UNAVAILABLE:
@@ -178,7 +178,7 @@ def outage_policy(message: pb.Experiment, fields: Fields) -> OutagePolicy:
 
 
 def maturity_seconds(message: pb.Experiment, fields: Fields) -> int:
-    """How long conversions may take; unset is 0."""
+    """Return the checked maturity in seconds. Unset means 0."""
     seconds, nanos = message.maturity.seconds, message.maturity.nanos
     if nanos or (seconds and not LEAST_MATURITY <= seconds <= MOST_MATURITY):
         fields.wrong("experiment.maturity", "must be 0, or 1 minute to 30 days in whole seconds")
@@ -187,7 +187,7 @@ def maturity_seconds(message: pb.Experiment, fields: Fields) -> int:
 
 
 def check_maturity(seconds: int, auto: bool, fields: Fields) -> None:
-    """Whoever sets the maturity does not have it found."""
+    """Check that the maturity is not both set and automatic."""
     if seconds and auto:
         fields.wrong("experiment.maturity", "must be 0 with auto_maturity")
 

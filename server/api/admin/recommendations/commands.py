@@ -1,4 +1,4 @@
-"""Accepting and dismissing recommendations."""
+"""The writes of RecommendationService: accept and dismiss."""
 
 import uuid
 
@@ -22,16 +22,18 @@ _MOST_REASON = 512
 
 
 class RecommendationCommands:
-    """The decisions of people."""
+    """Accepts and dismisses recommendations for people."""
 
     def __init__(self, writes: Writes, training_queue: TrainingQueue, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._writes = writes
         self._training_queue = training_queue
         self._clock = clock
 
     async def accept(self, request: pb.AcceptRecommendationRequest) -> pb.AcceptRecommendationResponse:
-        """Do it. Raises RecommendationNotFoundError, RecommendationStaleError, StaleEtagError."""
+        """Accept and apply a recommendation.
+
+        Raises RecommendationNotFoundError, RecommendationStaleError, StaleEtagError.
+        """
 
         async def change(connection: Connection) -> tuple[Experiment, pb.AcceptRecommendationResponse]:
             found, experiment = await _locked(connection, request.recommendation_id, request.etag)
@@ -48,7 +50,7 @@ class RecommendationCommands:
         return answer
 
     async def dismiss(self, request: pb.DismissRecommendationRequest) -> pb.DismissRecommendationResponse:
-        """Set it aside. Raises RecommendationNotFoundError, RecommendationStaleError."""
+        """Dismiss a recommendation. Raises RecommendationNotFoundError, RecommendationStaleError."""
         fields = Fields()
         reason = fields.text("reason", request.reason, most=_MOST_REASON)
         fields.check()
@@ -70,7 +72,7 @@ class RecommendationCommands:
 
 
 def _parse(recommendation_id: str) -> uuid.UUID:
-    """Raises InvalidFieldError."""
+    """Parse a recommendation id. Raises InvalidFieldError."""
     try:
         return uuid.UUID(recommendation_id)
     except ValueError:
@@ -78,7 +80,7 @@ def _parse(recommendation_id: str) -> uuid.UUID:
 
 
 async def _locked(connection: Connection, recommendation_id: str, etag: str) -> tuple[Recommendation, Experiment]:
-    """A recommendation and its experiment, held. Raises RecommendationNotFoundError, StaleEtagError."""
+    """Return a recommendation and its experiment, locked. Raises RecommendationNotFoundError, StaleEtagError."""
     identity = _parse(recommendation_id)
     found = await recommendations.get(connection, identity)
     if found is None:

@@ -1,4 +1,4 @@
-"""The segmentation of an experiment: what serves, what is being prepared, and changing it."""
+"""The write of SegmentationService: change the segmentation of an experiment."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,13 +31,12 @@ class SegmentationCommands:
     """Changes segmentations."""
 
     def __init__(self, writes: Writes, training_queue: TrainingQueue, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._writes = writes
         self._training_queue = training_queue
         self._clock = clock
 
     async def update(self, request: pb.UpdateSegmentationConfigRequest) -> pb.UpdateSegmentationConfigResponse:
-        """Change the masked fields; a started experiment moves to new dimensions in the background.
+        """Change the masked fields. A worker moves a started experiment to new dimensions in the background.
 
         Raises InvalidFieldError, ExperimentNotFoundError, StaleEtagError.
         """
@@ -80,7 +79,7 @@ class SegmentationCommands:
 
 
 def segmentation_message(experiment: Experiment, pending: PendingSegmentation | None) -> pb.Segmentation:
-    """As callers see it."""
+    """Return what serves and what is being prepared as a message."""
     message = pb.Segmentation(
         config=segmentation_config_message(experiment.segmentation),
         segmentation_version=experiment.segmentation_version,
@@ -96,14 +95,14 @@ def segmentation_message(experiment: Experiment, pending: PendingSegmentation | 
 
 
 def _coming(experiment: Experiment, pending: PendingSegmentation | None) -> SegmentationConfig:
-    """What is or will be serving."""
+    """Return the configuration that is being prepared, or else the serving one."""
     if pending is None:
         return experiment.segmentation
     return replace(experiment.segmentation, mode=pending.mode, segment_by=pending.segment_by)
 
 
 def _wanted(coming: SegmentationConfig, request: pb.UpdateSegmentationConfigRequest) -> SegmentationConfig:
-    """The same with the masked fields."""
+    """Return the configuration with the masked fields of the request."""
     fields = Fields()
     paths = list(request.update_mask.paths)
     if not paths:

@@ -1,4 +1,4 @@
-"""Who the users are: segments, and breakdowns by any dimension."""
+"""Converts segments and audience breakdowns to messages."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def segment_messages(
     order: pb.SegmentOrder.ValueType,
     text: str,
 ) -> list[pb.Segment]:
-    """The segments that have this text in key or name, in order."""
+    """Return the segments that have `text` in their key or name, in the wanted order."""
     cells: dict[int, list[SegmentCount]] = defaultdict(list)
     for row in rows:
         cells[row.segment].append(row)
@@ -46,7 +46,7 @@ def segment_messages(
 
 
 def group_message(group: Group) -> pb.AudienceGroup:
-    """One group of a breakdown."""
+    """Return one group of a breakdown as a message."""
     message = pb.AudienceGroup(
         values=group.values, allocations=group.allocations, conversions=group.conversions, trials=group.trials
     )

@@ -27,10 +27,9 @@ _MOST_TEXT = 256
 
 
 class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
-    """Segments and audiences."""
+    """Shows and changes segmentations, segments and audiences."""
 
     def __init__(self, pool: asyncpg.Pool, commands: SegmentationCommands, catalog: Catalog, clock: Clock) -> None:
-        """Reads from `pool`, writes through `commands`."""
         self._pool = pool
         self._commands = commands
         self._catalog = catalog
