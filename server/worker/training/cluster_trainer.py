@@ -2,7 +2,6 @@
 
 import uuid
 
-import asyncpg
 import structlog
 
 from allocator.clusters import MIN_ASSIGNMENTS, ClusterModel, Training
@@ -13,7 +12,7 @@ from server.worker.training.process import TrainingFailedError, train_apart
 from storage.encryption import Secrets
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, Pool
 from storage.postgres.segmentation import cluster_models, segmentations, trainings
 
 log = structlog.get_logger()
@@ -24,7 +23,7 @@ _CHUNK = 5_000
 class ClusterTrainer:
     """Works on one job."""
 
-    def __init__(self, pool: asyncpg.Pool, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, pool: Pool, secrets: Secrets, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._secrets = secrets
@@ -87,9 +86,8 @@ class ClusterTrainer:
             to_serve = await trainings.will_serve(connection, job_id)
             if before is None or to_serve is None:
                 return  # another worker, who took this one for dead, was quicker
-            place = experiment.number, experiment.experiment_id
             count = await trainings.count_assignments(connection, experiment.number)
-            version = await cluster_models.insert(connection, self._secrets, place, training, count, now)
+            version = await cluster_models.insert(connection, self._secrets, experiment, training, count, now)
             await trainings.succeed(connection, job_id, version, now)
             made = {"model_version": version, "clusters": len(training.sizes)}
             await audit.record(connection, experiment.number, audit.SAMPLIT, "clusters.trained", {}, made, now)

@@ -1,10 +1,12 @@
-"""What alerts are raised by: read for all running experiments at once."""
+"""The queries behind the checks that raise alerts: each reads all running experiments at once."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from allocator.posterior.effective_trials import DELAY_STEPS
 from storage.postgres.pool import Connection
 
+_USUAL_DAYS = 7  # before today, over which the usual number of bots is the mean
 # As storage.postgres.counts has them for one experiment: mature users only.
 _WEAK_SEGMENTS = """
     WITH divided AS (
@@ -14,7 +16,7 @@ _WEAK_SEGMENTS = """
     ), young AS (
         SELECT experiment_no, segment_no, sum(trials) AS trials, sum(successes) AS successes
         FROM cohort_counts JOIN divided USING (experiment_no, segmentation_version)
-        WHERE cohort >= cohort_of($1, maturity_seconds) - 32 GROUP BY 1, 2
+        WHERE cohort >= cohort_of($1, maturity_seconds) - $2 GROUP BY 1, 2
     ), counted AS (
         SELECT experiment_no, segment_no, sum(trials) AS trials, sum(successes) AS successes
         FROM segment_counts JOIN divided USING (experiment_no, segmentation_version) GROUP BY 1, 2
@@ -27,25 +29,26 @@ _WEAK_SEGMENTS = """
             count(*) OVER everyone AS segments
         FROM mature WHERE trials > 0 WINDOW everyone AS (PARTITION BY experiment_no)
     )
-    SELECT experiment_no, segment_key, trials, successes, all_trials::bigint, all_successes::bigint, segments
+    SELECT experiment_no AS experiment_number, segment_key, trials, successes, all_trials::bigint,
+        all_successes::bigint, segments
     FROM compared JOIN divided USING (experiment_no)
         JOIN experiment_segments USING (experiment_no, segmentation_version, segment_no)
     WHERE 2 * successes * all_trials < trials * all_successes
     ORDER BY experiment_no, segment_no
 """
 _OLD_MODELS = """
-    SELECT experiment_no, model_version, trained_at
+    SELECT experiment_no AS experiment_number, model_version AS version, trained_at
     FROM experiments JOIN experiment_segmentation_config USING (experiment_no)
         JOIN clustering_models USING (experiment_no, model_version)
     WHERE state = 'RUNNING' AND NOT EXISTS (SELECT FROM clustering_models newest
         WHERE newest.experiment_no = experiments.experiment_no AND newest.trained_at >= $1)
 """
-# The mean is over the days that the experiment ran, of the seven before.
+# The mean is over those days before today on which the experiment ran.
 _BOTS = """
-    SELECT experiment_no, bot_requests, visitors, coalesce((
+    SELECT experiment_no AS experiment_number, bot_requests AS requests, visitors, coalesce((
         SELECT sum(bot_requests) FROM experiment_traffic_stats before
-        WHERE before.experiment_no = t.experiment_no AND before.day >= t.day - 7 AND before.day < t.day
-    ) / greatest(1, least(7, t.day - (started_at AT TIME ZONE time_zone)::date)), 0)::float8 AS usual
+        WHERE before.experiment_no = t.experiment_no AND before.day >= t.day - $3::int AND before.day < t.day
+    ) / greatest(1, least($3, t.day - (started_at AT TIME ZONE time_zone)::date)), 0)::float8 AS usual
     FROM experiments JOIN experiment_traffic_stats t USING (experiment_no)
     WHERE state = 'RUNNING' AND day = ($1 AT TIME ZONE time_zone)::date AND bot_requests >= $2
 """
@@ -57,14 +60,14 @@ _SILENCES = """
             JOIN experiment_segmentation_config USING (experiment_no)
         WHERE state = 'RUNNING' AND last_assignment_at > last_conversion_at
     )
-    SELECT experiment_no, last_conversion_at, last_day,
+    SELECT experiment_no AS experiment_number, last_conversion_at AS since, last_day,
         least($1, last_conversion_at - started_at) AS span,
         coalesce(sum(trials) FILTER (WHERE day <= last_day), 0)::bigint AS trials,
         coalesce(sum(successes) FILTER (WHERE day <= last_day), 0)::bigint AS successes,
         coalesce(sum(trials) FILTER (WHERE day = last_day), 0)::bigint AS trials_of_last_day,
         coalesce(sum(trials) FILTER (WHERE day > last_day), 0)::bigint AS trials_after
     FROM quiet JOIN segment_counts USING (experiment_no, segmentation_version)
-    WHERE day > last_day - 7 GROUP BY 1, 2, 3, 4
+    WHERE day > last_day - $2::int GROUP BY 1, 2, 3, 4
 """
 _DUE_SAMPLE_RATIO = """
     INSERT INTO sample_ratio_checks AS c (experiment_no, checked_at)
@@ -100,7 +103,7 @@ class OldModel:
 
 @dataclass(frozen=True)
 class Bots:
-    """Requests of bots and visitors of today; `usual` requests of bots on a day before."""
+    """Today's requests of bots and visitors; `usual` is the mean number of requests of bots a day before."""
 
     experiment_number: int
     requests: int
@@ -110,7 +113,7 @@ class Bots:
 
 @dataclass(frozen=True)
 class Silence:
-    """Users have come since the last conversion.
+    """An experiment to which users have come since the last conversion.
 
     trials, successes: of the days up to that conversion, which are `span` long. trials_of_last_day are among them, some
     after the conversion; trials_after are of later days.
@@ -127,33 +130,36 @@ class Silence:
 
 
 async def running(connection: Connection) -> set[int]:
-    """The numbers of the experiments that are looked at."""
+    """Return the numbers of all running experiments."""
     rows = await connection.fetch("SELECT experiment_no FROM experiments WHERE state = 'RUNNING'")
     return {row["experiment_no"] for row in rows}
 
 
 async def weak_segments(connection: Connection, now: datetime) -> list[WeakSegment]:
-    """Segments whose rate is under half of the experiment's, by chance or not."""
-    return [WeakSegment(*row) for row in await connection.fetch(_WEAK_SEGMENTS, now)]
+    """Return the segments whose rate is under half of the experiment's, by chance or not."""
+    return [WeakSegment(**row) for row in await connection.fetch(_WEAK_SEGMENTS, now, DELAY_STEPS)]
 
 
 async def old_models(connection: Connection, before: datetime) -> list[OldModel]:
-    """Cluster models that serve, where none was trained since."""
-    return [OldModel(*row) for row in await connection.fetch(_OLD_MODELS, before)]
+    """Return the cluster models that serve in experiments where no model was trained since."""
+    return [OldModel(**row) for row in await connection.fetch(_OLD_MODELS, before)]
 
 
 async def bots(connection: Connection, least: int, now: datetime) -> list[Bots]:
-    """Experiments that at least so many bots have asked today."""
-    return [Bots(*row) for row in await connection.fetch(_BOTS, now, least)]
+    """Return the experiments to which bots have sent at least so many requests today."""
+    return [Bots(**row) for row in await connection.fetch(_BOTS, now, least, _USUAL_DAYS)]
 
 
 async def silences(connection: Connection, most: timedelta) -> list[Silence]:
-    """Experiments whose users came last, and converted before. Rates are of so long a time, or as long as there was."""
-    return [Silence(*row) for row in await connection.fetch(_SILENCES, most)]
+    """Return the experiments to which users have come since the last conversion.
+
+    Trials and successes are of so many whole days up to that conversion, or of as long as the experiment had run.
+    """
+    return [Silence(**row) for row in await connection.fetch(_SILENCES, most, most.days)]
 
 
 async def users_on_day_after(connection: Connection, silence: Silence) -> int:
-    """How many users came on the day of the last conversion, after it."""
+    """Return how many users came after the last conversion, on the same day."""
     users: int = await connection.fetchval(
         """
         SELECT count(*) FROM assignments WHERE experiment_no = $1 AND day = $3
@@ -169,6 +175,6 @@ async def users_on_day_after(connection: Connection, silence: Silence) -> int:
 async def take_sample_ratio_checks(
     connection: Connection, *, checked_before: datetime, limit: int, now: datetime
 ) -> set[int]:
-    """Experiments whose log was not looked at since then, the longest ago first; they count as looked at now."""
+    """Return the experiments whose log was checked longest ago, and before then. They are noted as checked now."""
     rows = await connection.fetch(_DUE_SAMPLE_RATIO, now, checked_before, limit)
     return {row["experiment_no"] for row in rows}

@@ -1,4 +1,4 @@
-"""Alerts: raised once while there is a problem, resolved when there is none any more."""
+"""Alerts: one is raised for a problem, and is open until the problem is over and the alert is resolved."""
 
 import uuid
 from dataclasses import dataclass
@@ -32,7 +32,8 @@ _ACKNOWLEDGE = """
     UPDATE alerts SET acknowledged_at = $2, acknowledged_by = $3
     WHERE alert_id = $1 AND acknowledged_at IS NULL RETURNING true
 """
-Place = tuple[int | None, str]  # an experiment's number, None for the installation, and a key
+AlertTarget = tuple[int | None, str]  # an experiment's number, None for the installation, and a key
+Place = AlertTarget
 
 
 class AlertKind(Enum):
@@ -50,7 +51,7 @@ class AlertKind(Enum):
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert. `number` is its place in lists; `experiment_id` is empty where it is the installation's."""
+    """One alert. `number` is its position in lists; `experiment_id` is empty where the alert is the installation's."""
 
     number: int
     alert_id: uuid.UUID
@@ -73,7 +74,7 @@ async def report(
     problem: str | None,
     now: datetime,
 ) -> bool:
-    """Raise an alert where there is a problem, resolve it where there is none; whether either is new."""
+    """Raise an alert if there is a problem, resolve it if there is none. Returns whether that changed anything."""
     if problem is None:
         return await resolve(connection, experiment_number, kind, key, now) is not None
     return bool(await connection.fetchval(_RAISE, experiment_number, kind.value, key, problem, now))
@@ -82,13 +83,13 @@ async def report(
 async def resolve(
     connection: Connection, experiment_number: int | None, kind: AlertKind, key: str, now: datetime
 ) -> str | None:
-    """Close an alert; its summary, or None if it is not open."""
+    """Resolve an alert. Returns its summary, or None if it was not open."""
     summary: str | None = await connection.fetchval(_RESOLVE, experiment_number, kind.value, key, now)
     return summary
 
 
-async def still_open(connection: Connection, kind: AlertKind) -> dict[Place, datetime]:
-    """Where an alert of a kind is not resolved, and since when."""
+async def still_open(connection: Connection, kind: AlertKind) -> dict[AlertTarget, datetime]:
+    """Return the targets with an open alert of a kind, and when each was raised."""
     rows = await connection.fetch(
         "SELECT experiment_no, key, raised_at FROM alerts WHERE kind = $1 AND resolved_at IS NULL", kind.value
     )
@@ -98,7 +99,7 @@ async def still_open(connection: Connection, kind: AlertKind) -> dict[Place, dat
 async def list_page(
     connection: Connection, *, experiment_number: int | None, open_only: bool, before: int | None, limit: int
 ) -> list[Alert]:
-    """Raised last first, those with a number below `before`; without an experiment all, the installation's too."""
+    """Return the newest alerts with a number below `before`; without an experiment all, the installation's too."""
     rows = await connection.fetch(_LIST, experiment_number, open_only, before, limit)
     return [_alert(row) for row in rows]
 
@@ -106,12 +107,26 @@ async def list_page(
 async def acknowledge(
     connection: Connection, alert_id: uuid.UUID, actor: str, now: datetime
 ) -> tuple[Alert, bool] | None:
-    """The alert as whoever was first acknowledged it, and whether that is new; None if there is no such alert."""
+    """Acknowledge an alert, unless it is acknowledged already: the first person stays.
+
+    Returns the alert, and whether that changed anything; None if there is no such alert.
+    """
     is_new = bool(await connection.fetchval(_ACKNOWLEDGE, alert_id, now, actor))
-    rows = await connection.fetch(_GET, alert_id)
-    return (_alert(rows[0]), is_new) if rows else None
+    row = await connection.fetchrow(_GET, alert_id)
+    return None if row is None else (_alert(row), is_new)
 
 
 def _alert(row: asyncpg.Record) -> Alert:
-    number, alert_id, experiment_number, experiment_id, kind, *rest = row
-    return Alert(number, alert_id, experiment_number, experiment_id, AlertKind(kind), *rest)
+    return Alert(
+        number=row["alert_no"],
+        alert_id=row["alert_id"],
+        experiment_number=row["experiment_no"],
+        experiment_id=row["experiment_id"],
+        kind=AlertKind(row["kind"]),
+        key=row["key"],
+        summary=row["summary"],
+        raised_at=row["raised_at"],
+        resolved_at=row["resolved_at"],
+        acknowledged_at=row["acknowledged_at"],
+        acknowledged_by=row["acknowledged_by"],
+    )

@@ -1,4 +1,4 @@
-"""API keys. Only a hash of the secret is kept; who made or closed a key is in the audit."""
+"""API keys. Only a hash of the secret is kept; who created or revoked a key is in the audit."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class ActiveKey:
-    """What a server needs to know a caller by."""
+    """What a server needs to recognise a caller."""
 
     key_id: str
     secret_hash: bytes
@@ -37,7 +37,7 @@ async def insert(
     actor: str,
     now: datetime,
 ) -> None:
-    """Store a key; one with the same hash is left as it is."""
+    """Store a key, unless one with the same id or secret is stored already."""
     async with connection.transaction():
         status = await connection.execute(
             """
@@ -51,12 +51,12 @@ async def insert(
             now,
         )
         if status == "INSERT 0 1":
-            made = {"key_id": key_id, "name": name, "scopes": scopes}
-            await audit.record(connection, None, actor, "key.created", {}, made, now)
+            created = {"key_id": key_id, "name": name, "scopes": scopes}
+            await audit.record(connection, None, actor, "key.created", {}, created, now)
 
 
 async def list_all(connection: Connection) -> list[ApiKey]:
-    """Every key, oldest first, revoked ones too."""
+    """Return every key, the oldest first, revoked ones too."""
     rows = await connection.fetch(
         "SELECT key_id, name, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, key_id"
     )
@@ -64,15 +64,15 @@ async def list_all(connection: Connection) -> list[ApiKey]:
 
 
 async def active(connection: Connection) -> list[ActiveKey]:
-    """The keys that open anything."""
+    """Return the keys that are not revoked."""
     rows = await connection.fetch("SELECT key_id, secret_hash, scopes FROM api_keys WHERE revoked_at IS NULL")
     return [ActiveKey(r["key_id"], r["secret_hash"], tuple(r["scopes"])) for r in rows]
 
 
 async def revoke(connection: Connection, key_id: str, *, actor: str, now: datetime) -> bool:
-    """Close a key for good; whether there was an open one."""
+    """Revoke a key for good. Returns whether there was an active one."""
     async with connection.transaction():
-        closed = await connection.fetchrow(
+        revoked = await connection.fetchrow(
             """
             UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL
             RETURNING key_id, name, scopes
@@ -80,6 +80,6 @@ async def revoke(connection: Connection, key_id: str, *, actor: str, now: dateti
             key_id,
             now,
         )
-        if closed is not None:
-            await audit.record(connection, None, actor, "key.revoked", dict(closed), {}, now)
-    return closed is not None
+        if revoked is not None:
+            await audit.record(connection, None, actor, "key.revoked", dict(revoked), {}, now)
+    return revoked is not None

@@ -1,4 +1,4 @@
-"""Who changed what, when. Postgres itself refuses to change an event, or to delete one."""
+"""The audit: who changed what, and when. Postgres refuses to change or delete an event."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from storage.postgres.pool import Connection
 
 SAMPLIT = "samplit"  # the actor of what Samplit does by itself
 _LIST = """
-    SELECT event_no, at, actor, action, coalesce(experiment_id, ''), before, after
+    SELECT event_no AS number, at, actor, action, coalesce(experiment_id, '') AS experiment_id, before, after
     FROM audit_events LEFT JOIN experiments USING (experiment_no)
     WHERE ($1::int IS NULL OR experiment_no = $1) AND ($2 = '' OR actor = $2) AND starts_with(action, $3)
         AND ($4::timestamptz IS NULL OR at >= $4) AND ($5::timestamptz IS NULL OR at < $5)
@@ -19,7 +19,7 @@ _LIST = """
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """A change. `before` and `after` have what differs; `experiment_id` is empty where it is the installation's."""
+    """A change. `before` and `after` have what differs; `experiment_id` is empty if the whole installation changed."""
 
     number: int
     at: datetime
@@ -32,9 +32,9 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which events: of an experiment, by an actor, whose action begins so, from a time to before another.
+    """Selects events: of an experiment, by an actor, whose action begins with `action`, from `since` to before `until`.
 
-    None, or an empty text, is any.
+    None or an empty text selects all.
     """
 
     experiment_number: int | None
@@ -53,7 +53,7 @@ async def record(
     after: dict[str, Any],
     now: datetime,
 ) -> None:
-    """Keep an event, in the transaction that made it true. Without an experiment it is the installation's."""
+    """Record an event, in the transaction of the change. Without an experiment the whole installation changed."""
     await connection.execute(
         "INSERT INTO audit_events (at, actor, action, experiment_no, before, after) VALUES ($1, $2, $3, $4, $5, $6)",
         now,
@@ -66,7 +66,7 @@ async def record(
 
 
 async def list_page(connection: Connection, wanted: AuditFilter, *, before: int | None, limit: int) -> list[AuditEvent]:
-    """Newest first, those with a number below `before`."""
+    """Return the newest events with a number below `before`."""
     rows = await connection.fetch(
         _LIST,
         wanted.experiment_number,
@@ -77,4 +77,4 @@ async def list_page(connection: Connection, wanted: AuditFilter, *, before: int 
         before,
         limit,
     )
-    return [AuditEvent(*row) for row in rows]
+    return [AuditEvent(**row) for row in rows]

@@ -1,4 +1,4 @@
-"""Answers of admin writes by request_id, so that a retry answers as the first attempt did."""
+"""Stored responses of admin writes by request_id, so that a retry gets the response of the first attempt."""
 
 from datetime import datetime
 
@@ -8,7 +8,9 @@ from storage.postgres.pool import Connection
 
 
 async def recall(connection: Connection, request_id: str, fingerprint: bytes) -> bytes | None:
-    """The response of an earlier attempt. Holds the id until the transaction ends, so that two cannot race.
+    """Return the response of an earlier attempt, None if there was none.
+
+    The transaction holds the id until it ends, so that two attempts cannot race.
 
     Raises RequestIdReusedError if the id belongs to a different request.
     """
@@ -25,7 +27,7 @@ async def recall(connection: Connection, request_id: str, fingerprint: bytes) ->
 
 
 async def remember(connection: Connection, request_id: str, fingerprint: bytes, response: bytes, now: datetime) -> None:
-    """Keep the response, in the transaction that made it true."""
+    """Store the response, in the transaction that it reports."""
     await connection.execute(
         "INSERT INTO admin_requests (request_id, fingerprint, response, created_at) VALUES ($1, $2, $3, $4)",
         request_id,
@@ -36,5 +38,5 @@ async def remember(connection: Connection, request_id: str, fingerprint: bytes, 
 
 
 async def forget(connection: Connection, before: datetime) -> None:
-    """Drop what is older."""
+    """Delete responses that were stored before then."""
     await connection.execute("DELETE FROM admin_requests WHERE created_at < $1", before)

@@ -1,13 +1,14 @@
-"""Cluster models, and what their clusters are called."""
+"""Cluster models, and the names of their clusters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 import asyncpg
 
 from allocator.clusters import ClusterModel, Training
+from allocator.experiment import Experiment
 from storage.encryption import Secrets
 from storage.postgres.pool import Connection
 from storage.sealing import open_model, seal_model
@@ -28,7 +29,7 @@ _INSERT = """
 
 @dataclass(frozen=True)
 class Member:
-    """A cluster of a model. `share` is in training; `kept` says that the model before had it too."""
+    """A cluster of a model. `share` is of the users in training; `kept` says that the model before had it too."""
 
     number: int
     share: float
@@ -37,7 +38,7 @@ class Member:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What is known of a model without opening it; `problem` says why it cannot be used."""
+    """A model without its encrypted part. `problem` says why it cannot be used."""
 
     version: int
     trained_at: datetime
@@ -53,14 +54,22 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class ClusterName:
-    """What a cluster is called; `is_given` by people."""
+    """The name of a cluster. `is_given` says that people gave it."""
 
     name: str
     is_given: bool
 
 
+class ModelInUse(NamedTuple):
+    """A model by which an experiment is or will be segmented, encrypted."""
+
+    experiment_id: str
+    version: int
+    ciphertext: bytes
+
+
 async def sealed(connection: Connection, experiment_number: int, version: int) -> bytes | None:
-    """An encrypted model."""
+    """Return an encrypted model, None if there is none."""
     ciphertext: bytes | None = await connection.fetchval(
         "SELECT ciphertext FROM clustering_models WHERE (experiment_no, model_version) = ($1, $2)",
         experiment_number,
@@ -70,7 +79,7 @@ async def sealed(connection: Connection, experiment_number: int, version: int) -
 
 
 async def load(connection: Connection, secrets: Secrets, experiment_number: int, version: int | None) -> ClusterModel:
-    """A model. Raises ClusterModelUnreadableError, also where there is none."""
+    """Return a model. Raises ClusterModelUnreadableError, also if there is none."""
     found = await connection.fetchrow(
         """
         SELECT experiment_id, ciphertext FROM experiments e
@@ -80,25 +89,24 @@ async def load(connection: Connection, secrets: Secrets, experiment_number: int,
         experiment_number,
         version,
     )
-    experiment_id, ciphertext = cast("asyncpg.Record", found)
-    return open_model(secrets, experiment_id, version or 0, ciphertext)
+    row = cast("asyncpg.Record", found)
+    return open_model(secrets, row["experiment_id"], version or 0, row["ciphertext"])
 
 
 async def insert(
     connection: Connection,
     secrets: Secrets,
-    place: tuple[int, str],
+    experiment: Experiment,
     training: Training,
     assignments: int,
     now: datetime,
 ) -> int:
-    """Store a model of the experiment with this number and id, and the names of its new clusters; its version.
+    """Store a model, and the names of its new clusters. Returns its version.
 
     The caller holds the experiment FOR UPDATE.
     """
-    number, experiment_id = place
     version: int = await connection.fetchval(
-        "SELECT coalesce(max(model_version), 0) + 1 FROM clustering_models WHERE experiment_no = $1", number
+        "SELECT coalesce(max(model_version), 0) + 1 FROM clustering_models WHERE experiment_no = $1", experiment.number
     )
     model, quality = training.model, training.quality
     members = [
@@ -107,9 +115,9 @@ async def insert(
     ]
     await connection.execute(
         _INSERT,
-        number,
+        experiment.number,
         version,
-        seal_model(secrets, experiment_id, version, model),
+        seal_model(secrets, experiment.experiment_id, version, model),
         now,
         assignments,
         sum(training.sizes),
@@ -119,7 +127,7 @@ async def insert(
         quality.gap_error,
         quality.strength,
     )
-    await _add_names(connection, number, training.names)
+    await _add_names(connection, experiment.number, training.names)
     return version
 
 
@@ -131,23 +139,23 @@ async def models(
     before: int | None = None,
     limit: int = 1,
 ) -> list[StoredModel]:
-    """The newest first: one of them, or those with a version below `before`."""
+    """Return the newest models: the one with a version, or those with versions below `before`."""
     rows = await connection.fetch(_MODELS, experiment_number, version, before, limit)
     return [_stored(row) for row in rows]
 
 
 async def usable(connection: Connection, experiment_number: int) -> list[int]:
-    """The versions of the models that nothing is known to be wrong with, the newest first."""
+    """Return the versions of the models without a known problem, the newest first."""
     rows = await connection.fetch(
         "SELECT model_version FROM clustering_models WHERE experiment_no = $1 AND problem = ''"
         " ORDER BY model_version DESC",
         experiment_number,
     )
-    return [row[0] for row in rows]
+    return [row["model_version"] for row in rows]
 
 
-async def in_use(connection: Connection, experiment_number: int) -> list[tuple[str, int, bytes]]:
-    """The models by which an experiment is or will be segmented: its id, the version, and the encrypted model."""
+async def in_use(connection: Connection, experiment_number: int) -> list[ModelInUse]:
+    """Return the models by which an experiment is or will be segmented."""
     rows = await connection.fetch(
         """
         SELECT experiment_id, model_version, ciphertext FROM clustering_models JOIN experiments USING (experiment_no)
@@ -157,11 +165,11 @@ async def in_use(connection: Connection, experiment_number: int) -> list[tuple[s
         """,
         experiment_number,
     )
-    return [tuple(row) for row in rows]
+    return [ModelInUse(row["experiment_id"], row["model_version"], row["ciphertext"]) for row in rows]
 
 
 async def refuse(connection: Connection, experiment_number: int, version: int, problem: str) -> None:
-    """Say why a model cannot be used; with an empty `problem`, that it can."""
+    """Store why a model cannot be used; with an empty `problem`, that it can be used."""
     await connection.execute(
         "UPDATE clustering_models SET problem = $3 WHERE (experiment_no, model_version) = ($1, $2)",
         experiment_number,
@@ -171,15 +179,16 @@ async def refuse(connection: Connection, experiment_number: int, version: int, p
 
 
 async def names(connection: Connection, experiment_number: int) -> dict[int, ClusterName]:
-    """What every cluster is or was called, by its number."""
+    """Return the name of every cluster that there is or was, by its number."""
     rows = await connection.fetch(
-        "SELECT cluster_no, name, given_name IS NOT NULL FROM clusters WHERE experiment_no = $1", experiment_number
+        "SELECT cluster_no, name, given_name IS NOT NULL AS is_given FROM clusters WHERE experiment_no = $1",
+        experiment_number,
     )
-    return {number: ClusterName(name, is_given) for number, name, is_given in rows}
+    return {row["cluster_no"]: ClusterName(row["name"], row["is_given"]) for row in rows}
 
 
 async def next_number(connection: Connection, experiment_number: int) -> int:
-    """What the next new cluster will have."""
+    """Return the number for the next new cluster."""
     number: int = await connection.fetchval(
         "SELECT coalesce(max(cluster_no), 0) + 1 FROM clusters WHERE experiment_no = $1", experiment_number
     )
@@ -187,7 +196,10 @@ async def next_number(connection: Connection, experiment_number: int) -> int:
 
 
 async def rename(connection: Connection, experiment_number: int, cluster: int, name: str | None) -> bool:
-    """Give a cluster a name, or, without one, take it back. Whether no other cluster has it."""
+    """Give a cluster a name, or, without one, remove the given name.
+
+    Returns False, and changes nothing, if another cluster has the name.
+    """
     try:
         async with connection.transaction():
             await connection.execute(
@@ -202,7 +214,7 @@ async def rename(connection: Connection, experiment_number: int, cluster: int, n
 
 
 async def _add_names(connection: Connection, experiment_number: int, found: Mapping[int, str]) -> None:
-    """Clusters that are known keep theirs; of new ones, whose name is taken gets a number."""
+    """Name the new clusters. If a name is taken, a number is added to it."""
     known = await names(connection, experiment_number)
     taken = {each.name for each in known.values()}
     for number, name in found.items():
@@ -219,6 +231,15 @@ async def _add_names(connection: Connection, experiment_number: int, found: Mapp
 
 
 def _stored(row: asyncpg.Record) -> StoredModel:
-    version, trained_at, assignments, sampled, members, *figures = row
-    clusters = tuple(Member(each["number"], each["share"], each["kept"]) for each in members)
-    return StoredModel(version, trained_at, assignments, sampled, clusters, *figures)
+    return StoredModel(
+        version=row["model_version"],
+        trained_at=row["trained_at"],
+        assignments=row["assignments"],
+        sampled=row["sampled"],
+        members=tuple(Member(each["number"], each["share"], each["kept"]) for each in row["clusters"]),
+        silhouette=row["silhouette"],
+        gap=row["gap"],
+        gap_error=row["gap_error"],
+        prediction_strength=row["prediction_strength"],
+        problem=row["problem"],
+    )

@@ -1,4 +1,4 @@
-"""Recommendations: proposed, renewed, withdrawn and decided. At most one of a kind is open for the same dimensions."""
+"""Recommendations: stored, renewed, withdrawn and decided. At most one of a kind is open for the same dimensions."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from storage.postgres.pool import Connection
 from storage.postgres.segmentation import segmentations
 
 _VALID = timedelta(days=7)
-_STRONGER = 10.0  # times the evidence at which it was dismissed
-_FORGOTTEN = timedelta(days=30)  # after which what rests on no evidence may be proposed again
+_STRONGER = 10.0  # times the evidence at which a recommendation was dismissed: then it may be proposed again
+_FORGOTTEN = timedelta(days=30)  # after which a dismissed recommendation without evidence may be proposed again
 _SELECT = """
     SELECT recommendation_id, recommendation_no, experiment_id, r.state, r.segmentation_version, proposed_at,
         renewed_at, expires_at, decided_at, decided_by, dismissed_because, kind, summary, trials, days,
@@ -40,7 +40,8 @@ _PROPOSE = """
         expires_at = excluded.expires_at
     RETURNING recommendation_id
 """
-# To turn off what serves since is another matter; and a training that was accepted made the clusters as good as it can.
+# A dismissal to turn off segmentation holds only for the segmentation that served then. An accepted training holds for
+# good: it made the clusters as good as it can.
 _SETTLED = """
     SELECT kind, r.segment_by, winner_variant_no, e_value, decided_at
     FROM segmentation_recommendations r JOIN experiment_segmentation_config c USING (experiment_no)
@@ -53,7 +54,7 @@ _SETTLED = """
 
 
 class RecommendationState(Enum):
-    """What became of one."""
+    """Whether a recommendation is open, and if not, how it ended."""
 
     OPEN = "OPEN"
     ACCEPTED = "ACCEPTED"
@@ -63,9 +64,9 @@ class RecommendationState(Enum):
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A proposal that is kept.
+    """A stored proposal.
 
-    segmentation_version: that served when it was last renewed.
+    segmentation_version: the version that served when the recommendation was last renewed.
     """
 
     recommendation_id: uuid.UUID
@@ -85,44 +86,47 @@ class Recommendation:
 async def propose(
     connection: Connection, experiment: Experiment, proposals: Sequence[Proposal], now: datetime
 ) -> tuple[list[Recommendation], list[Recommendation]]:
-    """Keep what is proposed, but what is settled for as much, and withdraw what is not proposed any more.
+    """Store the proposals, except those that people decided on at about this evidence. Withdraw the other open ones.
 
-    Answers what is open now, in the order of the proposals, and those of it that are new. The caller holds the
-    experiment FOR UPDATE.
+    Returns the recommendations that are open now, in the order of the proposals, and the new ones among them. The
+    caller holds the experiment FOR UPDATE.
     """
     settled = {
         (row["kind"], tuple(row["segment_by"]), row["winner_variant_no"]): row
         for row in await connection.fetch(_SETTLED, experiment.number)
     }
-    kept: list[Recommendation] = []
+    still_open: list[Recommendation] = []
     new: list[Recommendation] = []
     for proposal in proposals:
         earlier = settled.get((proposal.kind.value, proposal.segment_by, proposal.winner))
         if earlier is not None and not _is_stronger(proposal, earlier, now):
             continue
-        made = uuid.uuid4()
-        found = await get(connection, await _store(connection, made, experiment, proposal, now))
-        if found is not None:
-            kept.append(found)
-            if found.recommendation_id == made:
-                new.append(found)
+        new_id = uuid.uuid4()
+        stored = await get(connection, await _store(connection, new_id, experiment, proposal, now))
+        if stored is not None:
+            still_open.append(stored)
+            if stored.recommendation_id == new_id:
+                new.append(stored)
     await connection.execute(
         "UPDATE segmentation_recommendations SET state = 'WITHDRAWN'"
         " WHERE experiment_no = $1 AND state = 'OPEN' AND recommendation_id <> ALL($2::uuid[])",
         experiment.number,
-        [each.recommendation_id for each in kept],
+        [each.recommendation_id for each in still_open],
     )
-    return kept, new
+    return still_open, new
 
 
 async def get(connection: Connection, recommendation_id: uuid.UUID) -> Recommendation | None:
-    """One of them."""
+    """Return a recommendation, None if there is none with this id."""
     row = await connection.fetchrow(_SELECT + " WHERE recommendation_id = $1", recommendation_id)
     return None if row is None else _recommendation(row)
 
 
 async def holds(connection: Connection, recommendation: Recommendation, experiment: Experiment, now: datetime) -> bool:
-    """Whether one can be accepted: it is open and not old, and the experiment is as it was when it was proposed."""
+    """Return whether a recommendation can be accepted.
+
+    It must be open and not expired, and the experiment must still be as it was when it was proposed.
+    """
     current = await get(connection, recommendation.recommendation_id)
     if current is None or current.state is not RecommendationState.OPEN or current.expires_at <= now:
         return False
@@ -143,13 +147,13 @@ async def list_page(
     before: int | None,
     limit: int,
 ) -> list[Recommendation]:
-    """The newest first, those with a number below `before`."""
+    """Return the newest recommendations with a number below `before`."""
     rows = await connection.fetch(_LIST, experiment_id, None if state is None else state.value, before, limit)
     return [_recommendation(row) for row in rows]
 
 
 async def accept(connection: Connection, recommendation_id: uuid.UUID, actor: str, now: datetime) -> None:
-    """It was done. The caller holds the experiment FOR UPDATE."""
+    """Mark a recommendation as accepted. The caller holds the experiment FOR UPDATE."""
     await connection.execute(
         "UPDATE segmentation_recommendations SET state = 'ACCEPTED', decided_at = $2, decided_by = $3"
         " WHERE recommendation_id = $1",
@@ -160,7 +164,7 @@ async def accept(connection: Connection, recommendation_id: uuid.UUID, actor: st
 
 
 async def withdraw(connection: Connection, experiment_number: int) -> None:
-    """Of an experiment that is completed nothing is open. The caller holds it FOR UPDATE."""
+    """Withdraw the open recommendations of an experiment that is completed. The caller holds it FOR UPDATE."""
     await connection.execute(
         "UPDATE segmentation_recommendations SET state = 'WITHDRAWN' WHERE experiment_no = $1 AND state = 'OPEN'",
         experiment_number,
@@ -168,14 +172,14 @@ async def withdraw(connection: Connection, experiment_number: int) -> None:
 
 
 async def expire(connection: Connection, now: datetime) -> None:
-    """Withdraw what no check has confirmed for too long."""
+    """Withdraw the open recommendations that no check has renewed in time."""
     await connection.execute(
         "UPDATE segmentation_recommendations SET state = 'WITHDRAWN' WHERE state = 'OPEN' AND expires_at <= $1", now
     )
 
 
 async def dismiss(connection: Connection, recommendation_id: uuid.UUID, actor: str, reason: str, now: datetime) -> None:
-    """It is not wanted. The caller holds the experiment FOR UPDATE."""
+    """Mark a recommendation as dismissed. The caller holds the experiment FOR UPDATE."""
     await connection.execute(
         "UPDATE segmentation_recommendations SET state = 'DISMISSED', decided_at = $2, decided_by = $3,"
         " dismissed_because = $4 WHERE recommendation_id = $1",
@@ -187,7 +191,7 @@ async def dismiss(connection: Connection, recommendation_id: uuid.UUID, actor: s
 
 
 async def was_accepted(connection: Connection, experiment: Experiment, kind: RecommendationKind) -> bool:
-    """Whether one of the kind ever was."""
+    """Return whether a recommendation of the kind was ever accepted."""
     return bool(
         await connection.fetchval(
             "SELECT EXISTS (SELECT FROM segmentation_recommendations"
@@ -205,12 +209,12 @@ def _is_stronger(proposal: Proposal, earlier: asyncpg.Record, now: datetime) -> 
 
 
 async def _store(
-    connection: Connection, made: uuid.UUID, experiment: Experiment, proposal: Proposal, now: datetime
+    connection: Connection, new_id: uuid.UUID, experiment: Experiment, proposal: Proposal, now: datetime
 ) -> uuid.UUID:
     expected = proposal.expected
     stored: uuid.UUID = await connection.fetchval(
         _PROPOSE,
-        made,
+        new_id,
         experiment.number,
         proposal.kind.value,
         proposal.segment_by,
@@ -230,24 +234,32 @@ async def _store(
 
 
 def _recommendation(row: asyncpg.Record) -> Recommendation:
-    identity, number, experiment_id, state, version, proposed, renewed, expires, *rest = row
-    decided, actor, reason, *rest = rest
-    kind, summary, trials, days, segment_by, winner, lift, error, e_value, needed = rest
-    expected = None if lift is None else Estimate(lift, error)
-    proposal = Proposal(
-        RecommendationKind(kind), summary, trials, days, tuple(segment_by), winner, expected, e_value, needed
-    )
     return Recommendation(
-        identity,
-        number,
-        experiment_id,
-        RecommendationState(state),
-        version,
-        proposed,
-        renewed,
-        expires,
-        decided,
-        actor or "",
-        reason or "",
-        proposal,
+        recommendation_id=row["recommendation_id"],
+        number=row["recommendation_no"],
+        experiment_id=row["experiment_id"],
+        state=RecommendationState(row["state"]),
+        segmentation_version=row["segmentation_version"],
+        proposed_at=row["proposed_at"],
+        renewed_at=row["renewed_at"],
+        expires_at=row["expires_at"],
+        decided_at=row["decided_at"],
+        decided_by=row["decided_by"] or "",
+        dismissed_because=row["dismissed_because"] or "",
+        proposal=_proposal(row),
+    )
+
+
+def _proposal(row: asyncpg.Record) -> Proposal:
+    lift = row["expected_lift"]
+    return Proposal(
+        kind=RecommendationKind(row["kind"]),
+        summary=row["summary"],
+        trials=row["trials"],
+        days=row["days"],
+        segment_by=tuple(row["segment_by"]),
+        winner=row["winner_variant_no"],
+        expected=None if lift is None else Estimate(lift, row["expected_error"]),
+        e_value=row["e_value"],
+        needed=row["e_value_needed"],
     )

@@ -1,7 +1,7 @@
 """Re-segmentation: a new version is prepared beside the one that serves, and takes over in one step.
 
-From `choose` on, whoever counts new rows labels and counts them for both versions, under a lock of the experiment's
-row; older rows are labelled in chunks. So when the last chunk is done, every row has its label, and is counted once.
+From `choose` on, drains label and count new rows for both versions, under a lock of the experiment's row; older rows
+are labelled in chunks. So when the last chunk is done, every row has its label and is counted once.
 """
 
 import uuid
@@ -29,7 +29,7 @@ _INSERT = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _LARGEST = """
-    SELECT segment_key_of(context, $2) FROM assignments WHERE experiment_no = $1
+    SELECT segment_key_of(context, $2) AS segment_key FROM assignments WHERE experiment_no = $1
     GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $3
 """
 _INSERT_SEGMENTS = """
@@ -72,7 +72,7 @@ _SERVE = """
     FROM pending_segmentations p JOIN experiments USING (experiment_no)
     WHERE p.experiment_no = $1 AND c.experiment_no = $1
 """
-_REST_DAYS = 14
+_REST_DAYS = 14  # after segmentation was turned off, during which users are no evidence for segmenting again
 _DELETE_COUNTS = "DELETE FROM segment_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
 _DELETE_COHORTS = "DELETE FROM cohort_counts WHERE experiment_no = $1 AND segmentation_version BETWEEN $2 AND $3"
 
@@ -87,9 +87,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class PendingSegmentation:
-    """A segmentation that is being prepared. `labelled_to` is None until its segments are chosen.
+    """A segmentation that is being prepared.
 
-    With AUTO and without a `model_version` it waits for a model.
+    labelled_to: None until its segments are chosen; then the last user key whose row is labelled. model_version: with
+    AUTO and without one, the segmentation waits for a model.
     """
 
     experiment_number: int
@@ -104,20 +105,20 @@ class PendingSegmentation:
 
 
 async def pending(connection: Connection, experiment_number: int) -> PendingSegmentation | None:
-    """What is being prepared for an experiment."""
+    """Return the segmentation that is being prepared for an experiment, None if there is none."""
     row = await connection.fetchrow("SELECT * FROM pending_segmentations WHERE experiment_no = $1", experiment_number)
     if row is None:
         return None
     return PendingSegmentation(
-        row["experiment_no"],
-        row["segmentation_version"],
-        SegmentationMode(row["mode"]),
-        tuple(row["segment_by"]),
-        row["actor"],
-        row["created_at"],
-        row["labelled_to"],
-        row["model_version"],
-        _origin(row),
+        experiment_number=row["experiment_no"],
+        version=row["segmentation_version"],
+        mode=SegmentationMode(row["mode"]),
+        segment_by=tuple(row["segment_by"]),
+        actor=row["actor"],
+        created_at=row["created_at"],
+        labelled_to=row["labelled_to"],
+        model_version=row["model_version"],
+        origin=_origin(row),
     )
 
 
@@ -129,7 +130,7 @@ def _origin(row: asyncpg.Record) -> Origin | None:
 
 
 async def waiting(connection: Connection) -> list[tuple[int, str]]:
-    """Numbers and ids of the experiments for which something is to be prepared, oldest first."""
+    """Return the numbers and ids of the experiments whose new segmentation can be prepared, the oldest first."""
     rows = await connection.fetch(
         "SELECT experiment_no, experiment_id FROM pending_segmentations p JOIN experiments USING (experiment_no)"
         " WHERE mode::text <> 'AUTO' OR model_version IS NOT NULL ORDER BY p.created_at"
@@ -147,9 +148,9 @@ async def prepare(
     model_version: int | None = None,
     origin: Origin | None = None,
 ) -> int:
-    """Begin a new version, in place of one that was being prepared. The caller holds the experiment FOR UPDATE.
+    """Begin a new version, in place of one that was being prepared. Returns the version.
 
-    origin: the recommendation that it comes from.
+    origin: the recommendation that it comes from. The caller holds the experiment FOR UPDATE.
     """
     expected = None if origin is None else origin.expected
     version: int = await connection.fetchval(_VERSION, experiment_number)
@@ -171,7 +172,7 @@ async def prepare(
 
 
 async def abandon(connection: Connection, experiment_number: int) -> None:
-    """Forget what was being prepared. The caller holds the experiment FOR UPDATE."""
+    """Delete the segmentation that is being prepared. The caller holds the experiment FOR UPDATE."""
     version = await connection.fetchval(
         "DELETE FROM pending_segmentations WHERE experiment_no = $1 RETURNING segmentation_version", experiment_number
     )
@@ -181,29 +182,32 @@ async def abandon(connection: Connection, experiment_number: int) -> None:
 
 
 async def largest_segments(connection: Connection, target: PendingSegmentation, most: int) -> list[str]:
-    """The keys that most users so far would have."""
+    """Return the segment keys that most users so far would have."""
     rows = await connection.fetch(_LARGEST, target.experiment_number, list(target.segment_by), most)
-    return [row[0] for row in rows]
+    return [row["segment_key"] for row in rows]
 
 
 async def choose(connection: Connection, target: PendingSegmentation, numbers: Mapping[str, int]) -> None:
     """Give segment keys their numbers, so that labelling can begin. The caller holds the experiment FOR UPDATE."""
-    place = target.experiment_number, target.version
-    await connection.execute(_INSERT_SEGMENTS, *place, list(numbers), list(numbers.values()))
+    await connection.execute(
+        _INSERT_SEGMENTS, target.experiment_number, target.version, list(numbers), list(numbers.values())
+    )
     await connection.execute(
         "UPDATE pending_segmentations SET labelled_to = '' WHERE (experiment_no, segmentation_version) = ($1, $2)",
-        *place,
+        target.experiment_number,
+        target.version,
     )
 
 
 async def label_chunk(connection: Connection, target: PendingSegmentation, size: int, labeller: Labeller) -> bool:
-    """Label and count about `size` rows of the log, in a transaction; answers whether there may be more.
+    """Label and count about `size` rows of the log, in a transaction. Returns whether there may be more.
 
     Raises ClusterModelUnreadableError.
     """
     async with connection.transaction():
         number = target.experiment_number
-        # Not FOR SHARE: drains that credit the same users in another order would wait for this, and this for them.
+        # FOR SHARE would not do: a drain that updates the same users in another order could wait for this transaction
+        # while this one waits for the drain.
         next_version = await connection.fetchval(
             "SELECT posterior_version + 1 FROM experiments WHERE experiment_no = $1 FOR UPDATE", number
         )
@@ -224,21 +228,19 @@ async def label_chunk(connection: Connection, target: PendingSegmentation, size:
 async def _label(
     connection: Connection, target: PendingSegmentation, end: bytes | None, labeller: Labeller
 ) -> list[asyncpg.Record]:
-    place = target.experiment_number, str(target.version)
-    chunk = *place, target.labelled_to, end
+    number, version = target.experiment_number, str(target.version)
     if target.model_version is None:
-        return list(await connection.fetch(_LABEL, *chunk, list(target.segment_by)))
-    users = await connection.fetch(_CONTEXTS, *chunk)
-    segments = await labeller.segments(
-        connection, target.experiment_number, target.model_version, [user["context"] for user in users]
-    )
-    return list(await connection.fetch(_LABEL_AS, *place, [user["user_key"] for user in users], segments))
+        dimensions = list(target.segment_by)
+        return list(await connection.fetch(_LABEL, number, version, target.labelled_to, end, dimensions))
+    users = await connection.fetch(_CONTEXTS, number, version, target.labelled_to, end)
+    segments = await labeller.segments(connection, number, target.model_version, [user["context"] for user in users])
+    return list(await connection.fetch(_LABEL_AS, number, version, [user["user_key"] for user in users], segments))
 
 
 async def serve(connection: Connection, target: PendingSegmentation, now: datetime) -> None:
-    """Let the version take over; the counts of others go. The caller holds the experiment FOR UPDATE.
+    """Let the version take over, and delete the counts of older ones. The caller holds the experiment FOR UPDATE.
 
-    Where segmenting ends, it rests for two weeks, and evidence for it starts anew then.
+    If this turns segmentation off, the users of the next two weeks are no evidence for segmenting again.
     """
     number = target.experiment_number
     await connection.execute(_SERVE, number, now, _REST_DAYS)
@@ -249,10 +251,13 @@ async def serve(connection: Connection, target: PendingSegmentation, now: dateti
 
 
 async def registries(connection: Connection, experiment_number: int) -> dict[int, dict[str, int]]:
-    """The segments of every version that has some, serves or will: numbers by key, negative where one is retired."""
+    """Return the segments of every version that has some, serves, or is being prepared.
+
+    Numbers by key, for each version; a number is negative if its segment is retired.
+    """
     rows = await connection.fetch(
         """
-        SELECT segmentation_version, segment_key, CASE WHEN retired THEN -segment_no ELSE segment_no END
+        SELECT segmentation_version, segment_key, CASE WHEN retired THEN -segment_no ELSE segment_no END AS number
         FROM experiment_segments WHERE experiment_no = $1 AND segment_no > $2
         """,
         experiment_number,
@@ -262,6 +267,6 @@ async def registries(connection: Connection, experiment_number: int) -> dict[int
         "SELECT segmentation_version FROM counted_segmentations WHERE experiment_no = $1", experiment_number
     )
     found: dict[int, dict[str, int]] = {row["segmentation_version"]: {} for row in counted}
-    for version, key, number in rows:
-        found.setdefault(version, {})[key] = number
+    for row in rows:
+        found.setdefault(row["segmentation_version"], {})[row["segment_key"]] = row["number"]
     return found

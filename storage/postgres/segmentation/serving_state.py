@@ -1,4 +1,4 @@
-"""Since when a segmentation serves, from what day evidence counts, and when it was last looked whether to change it."""
+"""When the serving segmentation began, from what day evidence counts, and when it was last checked for changes."""
 
 import uuid
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _DUE = """
 
 @dataclass(frozen=True)
 class AdaptationState:
-    """Of one experiment.
+    """What is known of an experiment's segmentation that serves.
 
-    serves_since: None where it has been segmented so from its start. recommendation_id, expected: what the segmentation
-    came from, and what was expected of all of it; None where people chose it. evidence_from: the first day that may
-    speak for segmenting; None is the first of all. baseline_share_after: what the share will be from
-    baseline_share_until on.
+    serves_since: None if it has served since the experiment was started. recommendation_id, expected: the
+    recommendation that it came from, and the lift that was expected of the segmentation as a whole; None if people
+    chose it. evidence_from: the first day whose users count as evidence for segmenting; None is the first day of all.
+    baseline_share_after: what the baseline share will be from baseline_share_until on.
     """
 
     serves_since: datetime | None
@@ -42,14 +42,22 @@ class AdaptationState:
 
 
 async def state(connection: Connection, experiment_number: int) -> AdaptationState:
-    """As it is. The experiment must be there."""
-    row = await connection.fetchrow(_STATE, experiment_number)
-    since, recommendation_id, lift, error, *rest = cast("asyncpg.Record", row)
-    return AdaptationState(since, recommendation_id, None if lift is None else Estimate(lift, error), *rest)
+    """Return the state of an experiment, which must exist."""
+    row = cast("asyncpg.Record", await connection.fetchrow(_STATE, experiment_number))
+    lift = row["expected_lift"]
+    return AdaptationState(
+        serves_since=row["serves_since"],
+        recommendation_id=row["recommendation_id"],
+        expected=None if lift is None else Estimate(lift, row["expected_error"]),
+        evidence_from=row["evidence_from"],
+        baseline_share_after=row["baseline_share_after"],
+        baseline_share_until=row["baseline_share_until"],
+        checked_at=row["checked_at"],
+    )
 
 
 async def note_check(connection: Connection, experiment_id: str, now: datetime) -> None:
-    """It was looked at."""
+    """Note that an experiment was checked."""
     await connection.execute(
         "UPDATE experiment_segmentation_config c SET checked_at = $2 FROM experiments e"
         " WHERE e.experiment_no = c.experiment_no AND experiment_id = $1",
@@ -59,14 +67,14 @@ async def note_check(connection: Connection, experiment_id: str, now: datetime) 
 
 
 async def due(connection: Connection, before: datetime, limit: int) -> list[str]:
-    """The ids of running experiments that were not looked at since, the longest first."""
+    """Return the ids of running experiments that were not checked since then, the longest ago first."""
     return [row["experiment_id"] for row in await connection.fetch(_DUE, before, limit)]
 
 
 async def plan_baseline(
     connection: Connection, experiment_number: int, share: float | None, until: datetime | None
 ) -> None:
-    """What the baseline share will be from then on; None, None: it stays."""
+    """Store what the baseline share will be from `until` on; with None for both, it stays as it is."""
     await connection.execute(
         "UPDATE experiment_segmentation_config SET baseline_share_after = $2, baseline_share_until = $3"
         " WHERE experiment_no = $1",

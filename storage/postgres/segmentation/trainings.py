@@ -1,4 +1,4 @@
-"""Trainings of cluster models: asked for, under way, ended. At most one is under way for an experiment."""
+"""Trainings of cluster models: requested, under way, ended. At most one is under way for an experiment."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ _BEGIN = """
     FROM experiments e WHERE job_id = $1 AND finished_at IS NULL AND e.experiment_no = j.experiment_no
     RETURNING e.experiment_id
 """
-# Users in random order, the same each time: their keys are keyed hashes, and the index has them sorted.
-_CONTEXTS = "SELECT context::text FROM assignments WHERE experiment_no = $1 ORDER BY user_key LIMIT $2"
+# The order of users by their keys is random but always the same, since the keys are keyed hashes. An index has it.
+_CONTEXTS = "SELECT context::text AS context FROM assignments WHERE experiment_no = $1 ORDER BY user_key LIMIT $2"
 _KEY_BYTES = 16
 _LAST_KEY = 2 ** (8 * _KEY_BYTES) - 1
 _COUNT = """
@@ -33,7 +33,7 @@ _COUNT = """
         USING (experiment_no, segmentation_version) JOIN experiments USING (experiment_no)
     WHERE experiment_no = $1 AND ($2::timestamptz IS NULL OR day >= ($2 AT TIME ZONE time_zone)::date)
 """
-# Without a model, with a newest one that is old, or whose users are half of all by now; not soon after one that failed.
+# A model is due if there is none, if the newest is old, or if users have doubled since; but not soon after a failure.
 _DUE = """
     WITH automatic AS (
         SELECT experiment_no, (
@@ -53,11 +53,12 @@ _DUE = """
         AND NOT EXISTS (SELECT FROM clustering_jobs j WHERE j.experiment_no = a.experiment_no
             AND (j.finished_at IS NULL OR j.state = 'FAILED' AND j.finished_at > $3))
 """
-_OLD, _REST = timedelta(days=7), timedelta(hours=1)
+_OLD = timedelta(days=7)
+_PAUSE_AFTER_FAILURE = timedelta(hours=1)
 
 
 class JobState(Enum):
-    """How far a training is."""
+    """Whether a training waits, is under way, or how it ended."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -67,7 +68,7 @@ class JobState(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """One training. `progress` is the share that is done; `error` says why it failed."""
+    """One training. `progress` is the share that is done, from 0 to 1; `error` says why it failed."""
 
     job_id: uuid.UUID
     state: JobState
@@ -82,7 +83,7 @@ class Job:
 
 
 async def request(connection: Connection, experiment_number: int, actor: str, now: datetime) -> tuple[Job, bool]:
-    """A new job, or the one that is under way; and whether it is new."""
+    """Return a new job, or the one that is under way, and whether it is new."""
     row = await connection.fetchrow(_INSERT, uuid.uuid4(), experiment_number, actor, now)
     if row is not None:
         return _job(row), True
@@ -93,13 +94,13 @@ async def request(connection: Connection, experiment_number: int, actor: str, no
 
 
 async def latest(connection: Connection, experiment_number: int) -> Job | None:
-    """The job that was asked for last."""
+    """Return the job that was requested last, None if there is none."""
     row = await connection.fetchrow(_LATEST, experiment_number)
     return None if row is None else _job(row)
 
 
 async def waiting(connection: Connection, experiment_id: str) -> uuid.UUID | None:
-    """The job of an experiment that no worker has begun."""
+    """Return the job of an experiment that no worker has begun, None if there is none."""
     job_id: uuid.UUID | None = await connection.fetchval(
         "SELECT job_id FROM clustering_jobs JOIN experiments USING (experiment_no)"
         " WHERE experiment_id = $1 AND clustering_jobs.state = 'QUEUED'",
@@ -109,13 +110,16 @@ async def waiting(connection: Connection, experiment_id: str) -> uuid.UUID | Non
 
 
 async def under_way(connection: Connection) -> list[uuid.UUID]:
-    """All jobs that are not done."""
+    """Return all jobs that have not ended, the oldest first."""
     rows = await connection.fetch("SELECT job_id FROM clustering_jobs WHERE finished_at IS NULL ORDER BY requested_at")
-    return [row[0] for row in rows]
+    return [row["job_id"] for row in rows]
 
 
 async def will_serve(connection: Connection, job_id: uuid.UUID) -> bool | None:
-    """Whether the model of a job is to serve; None if the job is done. The caller holds the experiment FOR UPDATE."""
+    """Return whether the model of a job is to serve; None if the job has ended.
+
+    The caller holds the experiment FOR UPDATE.
+    """
     to_serve: bool | None = await connection.fetchval(
         "SELECT to_serve FROM clustering_jobs WHERE job_id = $1 AND finished_at IS NULL", job_id
     )
@@ -123,7 +127,7 @@ async def will_serve(connection: Connection, job_id: uuid.UUID) -> bool | None:
 
 
 async def let_stay(connection: Connection, experiment_number: int) -> None:
-    """What is being trained is not to serve by itself. The caller holds the experiment FOR UPDATE."""
+    """Keep the model that is being trained from serving by itself. The caller holds the experiment FOR UPDATE."""
     await connection.execute(
         "UPDATE clustering_jobs SET to_serve = false WHERE experiment_no = $1 AND finished_at IS NULL",
         experiment_number,
@@ -131,13 +135,13 @@ async def let_stay(connection: Connection, experiment_number: int) -> None:
 
 
 async def begin(connection: Connection, job_id: uuid.UUID, now: datetime) -> str | None:
-    """Start, or start again what a worker left; the experiment's id, or None where there is nothing to do."""
+    """Start a job, or start again one that a worker left. Returns the experiment's id, or None if the job has ended."""
     experiment_id: str | None = await connection.fetchval(_BEGIN, job_id, now)
     return experiment_id
 
 
 async def advance(connection: Connection, job_id: uuid.UUID, stage: str, progress: float) -> None:
-    """Say how far it is."""
+    """Store the stage and the progress of a job."""
     await connection.execute(
         "UPDATE clustering_jobs SET stage = $2, progress = $3 WHERE job_id = $1 AND finished_at IS NULL",
         job_id,
@@ -147,7 +151,7 @@ async def advance(connection: Connection, job_id: uuid.UUID, stage: str, progres
 
 
 async def succeed(connection: Connection, job_id: uuid.UUID, model_version: int, now: datetime) -> None:
-    """It made a model."""
+    """Mark a job as succeeded."""
     await connection.execute(
         "UPDATE clustering_jobs SET state = 'SUCCEEDED', progress = 1, stage = '', finished_at = $3, model_version = $2"
         " WHERE job_id = $1",
@@ -158,7 +162,7 @@ async def succeed(connection: Connection, job_id: uuid.UUID, model_version: int,
 
 
 async def fail(connection: Connection, job_id: uuid.UUID, error: str, now: datetime) -> None:
-    """It made none, unless another worker made one meanwhile."""
+    """Mark a job as failed, unless another worker has ended it meanwhile."""
     await connection.execute(
         "UPDATE clustering_jobs SET state = 'FAILED', finished_at = $3, error = $2"
         " WHERE job_id = $1 AND finished_at IS NULL",
@@ -169,28 +173,31 @@ async def fail(connection: Connection, job_id: uuid.UUID, error: str, now: datet
 
 
 async def due(connection: Connection, least: int, now: datetime) -> list[int]:
-    """The experiments in mode AUTO that need a model, or a new one."""
-    return [row[0] for row in await connection.fetch(_DUE, least, now - _OLD, now - _REST)]
+    """Return the numbers of the experiments in mode AUTO that need a model, or a new one.
+
+    least: so many users must have been assigned.
+    """
+    return [row["experiment_no"] for row in await connection.fetch(_DUE, least, now - _OLD, now - _PAUSE_AFTER_FAILURE)]
 
 
 async def count_assignments(connection: Connection, experiment_number: int, since: datetime | None = None) -> int:
-    """How many users an experiment has, or has had since the beginning of a day."""
+    """Return how many users were assigned, all or from the beginning of the day of `since` on."""
     count: int = await connection.fetchval(_COUNT, experiment_number, since)
     return count
 
 
 async def contexts(connection: Connection, experiment_number: int, most: int, chunk: int) -> AsyncIterator[list[str]]:
-    """An even sample of at most so many users' contexts as JSON: the same in the same order each time."""
+    """Yield an even sample of at most `most` contexts as JSON, in chunks: the same in the same order each time."""
     async with snapshot(connection):
         cursor = await connection.cursor(_CONTEXTS, experiment_number, most)
         while rows := await cursor.fetch(chunk):
-            yield [row[0] for row in rows]
+            yield [row["context"] for row in rows]
 
 
 async def recent_contexts(
     connection: Connection, experiment_number: int, since: datetime, most: int
 ) -> list[dict[str, str]]:
-    """An even sample of the contexts of users who came since then: all, or about `most` of them."""
+    """Return an even sample of the contexts of users who were assigned since then: all, or about `most` of them."""
     users = await count_assignments(connection, experiment_number, since)
     share = min(1, most / users) if users else 1
     rows = await connection.fetch(
@@ -199,9 +206,19 @@ async def recent_contexts(
         since,
         int(share * _LAST_KEY).to_bytes(_KEY_BYTES),
     )
-    return [row[0] for row in rows]
+    return [row["context"] for row in rows]
 
 
 def _job(row: asyncpg.Record) -> Job:
-    job_id, state, *rest = row
-    return Job(job_id, JobState(state), *rest)
+    return Job(
+        job_id=row["job_id"],
+        state=JobState(row["state"]),
+        stage=row["stage"],
+        progress=row["progress"],
+        actor=row["actor"],
+        requested_at=row["requested_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        error=row["error"],
+        model_version=row["model_version"],
+    )
