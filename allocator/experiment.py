@@ -18,6 +18,9 @@ from allocator.segmentation.limits import (
 DEFAULT_BASELINE_SHARE = 0.1
 
 
+LEAST_MATURITY, MOST_MATURITY = 60, 30 * 86_400  # seconds
+
+
 class ExperimentState(Enum):
     """The state of an experiment, which says what it may do."""
 

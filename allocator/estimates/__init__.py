@@ -1,6 +1,7 @@
-"""Estimates that an analyst would sign, from sums over the log of assignments.
+"""Estimates from sums over the log of assignments, which are valid although the allocation is adaptive.
 
-Pure functions of arrays: no I/O, no experiment, no configuration. What is not known well enough is None.
+They are pure functions of arrays. They must not know of I/O, experiments or configuration. An estimate is None if the
+data are too few for it.
 """
 
 from allocator.estimates.chances import Chances, chances, expected_loss

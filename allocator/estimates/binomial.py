@@ -1,4 +1,4 @@
-"""The lower tail of the binomial distribution, below its mean, and a test by it."""
+"""The lower tail of the binomial distribution, and a test that uses it."""
 
 import math
 
@@ -6,7 +6,7 @@ _NEGLIGIBLE = 1e-17
 
 
 def binomial_tail(successes: int, trials: int, rate: float) -> float:
-    """P(X ≤ successes) of so many trials, where 0 < rate < 1 and successes ≤ trials·rate: summed downwards."""
+    """Return P(X ≤ successes) for binomial X, with 0 < rate < 1 and successes ≤ trials·rate. It is summed downwards."""
     term = math.exp(
         math.lgamma(trials + 1)
         - math.lgamma(successes + 1)
@@ -24,18 +24,19 @@ def binomial_tail(successes: int, trials: int, rate: float) -> float:
 
 
 def under_half_p_value(trials: int, successes: int, all_trials: int, all_successes: int, segments: int) -> float:
-    """How likely a segment would convert so badly if its rate were half of everyone's, corrected for all segments.
+    """Return how likely so few conversions of a segment are if its rate is half of everyone's, for all segments.
 
-    Were it half, n users of N would have a share n/(2N) of the conversions. Given how many conversions there are in
-    all, those of the segment are binomial with that share if conversions are rare (Przyborowski and Wilenski,
-    Homogeneity of results in testing samples from Poisson series, Biometrika 31, 1940), and vary less if they are not:
-    the test errs on the side of silence. It accounts for the error of both rates. Bonferroni's correction is for the
-    number of segments. A segment that is as good as the rest is far from the border, so looking every minute does no
-    harm. Where the rate is not under half, 1.
+    If it is half, n users of N have a share n/(2N) of the conversions. Given the number of all conversions, those of
+    the segment are binomial with that share if conversions are rare (Przyborowski and Wilenski, Homogeneity of results
+    in testing samples from Poisson series, Biometrika 31, 1940). If they are not rare they vary less, so the test
+    gives fewer alarms than it may. It accounts for the error of both rates. Bonferroni's correction is for the number
+    of segments. A segment with the same rate as the others is far from half of it, so it does no harm to test every
+    minute. The p-value is 1 if the rate is not under half.
 
     Args:
-        trials, successes: of the segment, at least one trial. all_trials, all_successes: of the experiment.
-        segments: how many are looked at.
+        trials, successes: of the segment, at least one trial.
+        all_trials, all_successes: of the experiment.
+        segments: how many segments are tested.
     """
     share = trials / (2 * all_trials)
     if successes >= share * all_successes:

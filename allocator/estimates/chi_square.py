@@ -1,10 +1,10 @@
-"""The upper tail of χ², which is all that is needed of it here."""
+"""The upper tail of the χ² distribution."""
 
 import math
 
 
 def chi_square_tail(statistic: float, degrees: int) -> float:
-    """P(χ² > statistic), by Q(a + 1, x) = Q(a, x) + xᵃe⁻ˣ/Γ(a + 1) (Abramowitz and Stegun, 6.5.21)."""
+    """Return P(χ² > statistic), by Q(a + 1, x) = Q(a, x) + xᵃe⁻ˣ/Γ(a + 1) (Abramowitz and Stegun, 6.5.21)."""
     x = max(statistic, 0.0) / 2
     if x == 0.0:
         return 1.0

@@ -1,19 +1,21 @@
-"""What adaptive allocation, and segmenting it, brought: contrasts of policies, each measured on every user.
+"""The lifts that adaptive allocation and segmentation have brought: contrasts of two policies, measured on all users.
 
 With two policies q and q′ the mean of ψ = (q(A) − q′(A))/p̄(A)·(y − m̂(x)) estimates how much more often users convert
 under q than under q′, since E[ψ | the past, x] = Σ_a (q(a) − q′(a))·θ_a(x): m̂ drops out because q and q′ both sum to 1.
 It is the efficient difference of two policy values (Dudík, Erhan, Langford and Li, Doubly robust policy evaluation and
-optimization, Statistical Science 2014) with an outcome model that does not depend on the variant. Users whose draw both
-policies would have made add nothing but also no noise, hence several times fewer users than a difference in means.
+optimization, Statistical Science 2014) with an outcome model that does not depend on the variant. Users for whom both
+policies draw with the same probability add neither information nor noise. So the estimate needs several times fewer
+users than a difference of means.
 
-p̄ is the marginal propensity over all groups, the holdout too, so the sums run over all users. Leaving the holdout out
-would need a p̄ given that the user is not in it.
+p̄ is the marginal propensity over all groups, including the holdout, so the sums run over all users. Without the
+holdout, p̄ would have to be the propensity of a user who is not in it.
 
-How much ψ varies depends on which policy early luck led to, and that luck is in the estimate: their correlation is up
-to 0.66, and normal intervals miss 11-14 % even with the true conditional variance. So intervals are Student's, with
-Satterthwaite's degrees (Biometrics Bulletin 1946) over periods, (ΣV_t)²/ΣV_t² of the variances V_t that they
-contribute: it widens them by 4-9 % where few periods carry the evidence (t-statistics of few heterogeneous groups:
-Ibragimov and Müller, JBES 2010). Periods should hence be many, twenty and more, whatever their length.
+Chance in the first periods decides which policy follows, and thereby how much ψ varies. The same chance is in the
+estimate: the correlation of both is up to 0.66, and normal intervals miss the truth in 11-14 % of the cases even with
+the true conditional variance. So intervals are Student's with Satterthwaite's degrees of freedom (Biometrics Bulletin
+1946) over periods, (ΣV_t)²/ΣV_t², where V_t is the part of the variance that a period contributes. This widens them by
+4-9 % if few periods carry the evidence (for t-statistics of few heterogeneous groups see Ibragimov and Müller, JBES
+2010). There should therefore be many periods, twenty or more, whatever their length.
 """
 
 import math
@@ -24,23 +26,26 @@ from allocator.estimates.log import LoggedAssignments, WeightSums
 
 
 def segmentation_lift(log: LoggedAssignments, segment: int | None = None) -> Estimate | None:
-    """How much more often users convert under the segmented policy than under the global one.
+    """Estimate how much more often users convert under the segmented policy than under the global one.
 
-    The estimand: the mean over the users of the log of Σ_a (q_segment(a | x) − q_global(a))·θ_a(x), with the policies
-    as they were when each user came. 0 for a user of a segment that was still served by the global table.
+    The estimand is the mean over the users of the log of Σ_a (q_segment(a | x) − q_global(a))·θ_a(x), with the policies
+    as they were when each user came. A user whose segment was still served by the global table contributes 0.
 
     Args:
         log: of the experiment.
-        segment: the index of one; its users alone are asked about.
+        segment: the index of a segment, whose users alone are counted; None for all users.
 
     Returns:
-        None where the policies never differed, or the data are too few: see `enough`.
+        None if the policies never differed, or if there are too few data (see `enough`).
     """
     return _lift(log, log.segmentation, slice(None) if segment is None else slice(segment, segment + 1))
 
 
 def segmentation_lift_by_period(log: LoggedAssignments) -> list[Estimate | None]:
-    """The same of each period's users alone, with a normal interval; None where there is none: see `enough`."""
+    """Estimate `segmentation_lift` for the users of each period alone, with a normal interval.
+
+    A period has None if there are too few data (see `enough`).
+    """
     lifts: list[Estimate | None] = []
     for period in range(len(log.trials)):
         sums, users = _part(log.segmentation, slice(period, period + 1)), float(log.users[period].sum())
@@ -59,20 +64,20 @@ def _part(sums: WeightSums, periods: slice, segments: slice = slice(None)) -> We
 
 
 def adaptive_lift(log: LoggedAssignments) -> Estimate | None:
-    """How much more often users convert under the adaptive policy than if all were given the control.
+    """Estimate how much more often users convert under the adaptive policy than if all got the control.
 
-    The estimand: the mean over the users of the log of Σ_a q_segment(a | x)·θ_a(x) − θ_control(x), with the policy as
-    it was when each user came: the adaptive group against the holdout. Without a holdout the control's share of the
-    draws carries the comparison, and the interval is wider.
+    The estimand is the mean over the users of the log of Σ_a q_segment(a | x)·θ_a(x) − θ_control(x), with the policy as
+    it was when each user came. This compares the adaptive group with the holdout. Without a holdout it compares with
+    the users for whom the control was drawn, and the interval is wider.
 
     Returns:
-        None where the data are too few: see `enough`.
+        None if there are too few data (see `enough`).
     """
     return _lift(log, log.adaptive, slice(None))
 
 
 def _lift(log: LoggedAssignments, all_sums: WeightSums, rows: slice) -> Estimate | None:
-    """The mean of ψ, its standard error from the variance of ψ over users, and degrees from that over periods."""
+    """Estimate the mean of ψ. The error comes from the variance over users, the degrees from that over periods."""
     sums = _part(all_sums, slice(None), rows)
     if not enough(sums):
         return None

@@ -1,8 +1,9 @@
-"""What estimates need to know of a log of assignments: sums per (period, segment, variant), whatever its length.
+"""A log of assignments, summed per (period, segment, variant): all that estimates need, however long the log is.
 
-Every estimator here is a sum over users of w·(y − m), with a weight w made of the logged propensities and an outcome
-model m that is constant in a cell; so Σw, Σwy, Σw² and Σw²y of each cell give exactly what going row by row would.
-Grouping by posterior version is not needed: versions change every few seconds, sums do not grow with them.
+Every estimator here is a sum over users of w·(y − m). The weight w is computed from the logged propensities, and the
+outcome model m is constant in a cell. So Σw, Σwy, Σw² and Σw²y of each cell give exactly the same result as the rows
+of the log. The sums need no grouping by posterior version, so they do not grow with the versions, which change every
+few seconds.
 """
 
 from dataclasses import dataclass, fields
@@ -15,14 +16,14 @@ from allocator.defects import InvalidLogError
 
 Array = NDArray[np.float64]
 
-_PRIOR_TRIALS = 20.0  # that the wider rate counts for in a narrower one
+_PRIOR_TRIALS = 20.0  # the rate of everyone counts like so many trials in a segment, and that of a segment in a variant
 
 
 @dataclass(frozen=True)
 class WeightSums:
-    """Sums of a weight w over the users of each cell, all and successful ones: float64 (periods, segments, variants).
+    """Sums of a weight w over the users of each cell: float64 (periods, segments, variants).
 
-    total: Σ w; won: Σ w·y; squares: Σ w²; squares_won: Σ w²·y, where y is 1 for a success, else 0.
+    total: Σ w. won: Σ w·y. squares: Σ w². squares_won: Σ w²·y. y is 1 for a success, else 0.
     """
 
     total: Array
@@ -31,28 +32,28 @@ class WeightSums:
     squares_won: Array
 
     def residuals(self, model: Array) -> Array:
-        """Σ w·(y − m) of each cell, for an outcome model that broadcasts to (periods, segments, variants)."""
+        """Return Σ w·(y − m) of each cell, for an outcome model m that broadcasts to (periods, segments, variants)."""
         return self.won - model * self.total
 
     def squared_residuals(self, model: Array) -> Array:
-        """Σ w²·(y − m)² of each cell: each success is 1 − m away from the model, each failure m."""
+        """Return Σ w²·(y − m)² of each cell: y − m is 1 − m for each success, and −m for each failure."""
         return self.squares_won * (1 - model) ** 2 + (self.squares - self.squares_won) * model**2
 
 
 @dataclass(frozen=True)
 class LoggedAssignments:
-    """A log of assignments, summed: A is the variant drawn, p̄ its marginal propensity, q_s and q_g as in Decision.
+    """The sums over a log of assignments.
 
-    Periods are in the order of time (days, say; the finer, the more the outcome model knows); segments are strata:
-    a segment of another segmentation version is another one. Only trials that are `maturity` old belong here.
+    A is the variant drawn, p̄ is its marginal propensity, and q_s and q_g are q_segment and q_global of a Decision.
+    Periods are in the order of time, for instance days; the shorter they are, the more the outcome model knows. A
+    segment of another segmentation version is another segment. Only mature trials belong here.
 
     trials, successes: float64 (periods, segments, variants).
     inverse: sums of w = 1/p̄(A).
     segmentation: sums of w = (q_s(A) − q_g(A))/p̄(A).
     adaptive: sums of w = (q_s(A) − 1{A is control})/p̄(A).
-    lowest: float64 (variants,), the least of q_s(A) and q_g(A) in the log; 1 for a variant that was never drawn.
-    drawable: bool (periods, variants): whether the variant could be drawn in the whole period. A variant that is
-        added or retired begins a new period.
+    lowest: float64 (variants,), the least q_s(A) or q_g(A) in the log; 1 for a variant that was never drawn.
+    drawable: bool (periods, variants), whether the variant could be drawn during the whole period.
     """
 
     trials: Array
@@ -85,15 +86,16 @@ class LoggedAssignments:
 
     @cached_property
     def users(self) -> Array:
-        """Users of each (period, segment): float64 (periods, segments)."""
+        """Return the users of each period and segment: float64 (periods, segments)."""
         users: Array = self.trials.sum(2)
         return users
 
     @cached_property
     def base_model(self) -> Array:
-        """m̂(x), the segment's rate in earlier periods, drawn to that of everyone: float64 (periods, segments, 1).
+        """Return m̂(x), the rate of a segment in earlier periods, shrunk to that of everyone: (periods, segments, 1).
 
-        0 in the first period. Any function of the past would do: a better one only narrows the intervals.
+        It is 0 in the first period. Estimates are valid with any function of the past; a better one only makes the
+        intervals narrower.
         """
         trials, successes = _earlier(self.trials).sum(2), _earlier(self.successes).sum(2)
         everyone = trials.sum(1, keepdims=True)
@@ -103,13 +105,16 @@ class LoggedAssignments:
 
     @cached_property
     def model(self) -> Array:
-        """m̂(x, a), the variant's rate in earlier periods, drawn to the segment's: (periods, segments, variants)."""
+        """Return m̂(x, a), the rate of a variant in earlier periods, shrunk to that of the segment.
+
+        float64 (periods, segments, variants).
+        """
         trials, successes = _earlier(self.trials), _earlier(self.successes)
         return (successes + _PRIOR_TRIALS * self.base_model) / (trials + _PRIOR_TRIALS)
 
 
 def _earlier(counts: Array) -> Array:
-    """Sums over the periods before each."""
+    """Return the sums over the periods before each period."""
     return counts.cumsum(0) - counts
 
 
@@ -126,12 +131,13 @@ def sum_assignments(
     control: int,
     drawable: NDArray[np.bool_],
 ) -> LoggedAssignments:
-    """The log of users, or of groups of users with the same propensities: all arrays of one length.
+    """Sum a log whose rows are users, or groups of users with the same propensities.
 
     Args:
-        period, segment, variant: indices from 0; every segment occurs, periods and variants are those of `drawable`.
-        trials, successes: of the group; a single user has 1 trial.
-        marginal, q_segment, q_global: the logged propensities of the variant drawn, of each user of the group.
+        period, segment, variant: indices from 0, one for each row. Every segment occurs; periods and variants are those
+            of `drawable`.
+        trials, successes: of each row; a single user has 1 trial.
+        marginal, q_segment, q_global: the logged propensities of the variant drawn, for each user of the row.
         control: index of the control variant.
         drawable: bool (periods, variants), as in LoggedAssignments.
 

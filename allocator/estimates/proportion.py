@@ -1,11 +1,11 @@
-"""The interval of a plain proportion: of what was seen, whatever it was drawn from."""
+"""The interval of a plain proportion, without regard to how the users were chosen."""
 
 from math import sqrt
 from statistics import NormalDist
 
 
 def wilson(successes: int, trials: int, level: float) -> tuple[float, float]:
-    """The score interval of a proportion, such as level 0.9; `trials` must be at least 1.
+    """Return the score interval of a proportion. `trials` must be at least 1; `level` is for instance 0.9.
 
     E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927).
     """

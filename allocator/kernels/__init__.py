@@ -1,6 +1,6 @@
 """Numba kernels: the random generator, Thompson sampling, the probability to be best, and the nearest centroid.
 
-Compiled on first use and cached on disk. No fastmath: the same inputs give the same bits.
+They are compiled on first use and cached on disk. They do not use fastmath, so the same inputs give the same bits.
 """
 
 import numpy as np
@@ -22,7 +22,10 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Compile every kernel for the types that the server calls it with (seconds at first, milliseconds from cache)."""
+    """Compile every kernel for the types that the server calls it with.
+
+    This takes seconds at first, and milliseconds once the results are cached.
+    """
     table = np.ones((1, 2))
     constants = beta_constants(table, table)
     draw_best_arm(constants, 0, 0.01, 1, 2)

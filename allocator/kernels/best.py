@@ -1,9 +1,10 @@
 """The probability of each arm to be the best, by quadrature, compiled.
 
-P(k best) = ∫ f_k(x) Π_{j≠k} F_j(x) dx over x = logit θ, where Beta densities f are smooth and log-concave. The axis is
-walked from the right, where every distribution function F is 1, in panels as wide as the sharpest arm allows, until
-Π F is nothing: what is left of it is all that was left out. Each panel has Gauss-Legendre nodes, and F at the nodes
-comes from integrating the interpolating polynomial (spectral integration), so the cost is linear in the arms.
+P(k best) = ∫ f_k(x) Π_{j≠k} F_j(x) dx over x = logit θ, where Beta densities f are smooth and log-concave. The
+integration starts at the right end, where every distribution function F is 1, and goes left in panels as wide as the
+sharpest arm allows. It ends where Π F is negligible: the error is at most the Π F that is left there. Each panel has
+Gauss-Legendre nodes. F at the nodes is the integral of the interpolating polynomial of f (spectral integration), so the
+cost is linear in the number of arms.
 """
 
 import math
@@ -15,13 +16,13 @@ from numpy.polynomial import legendre
 from allocator.kernels.density import log_density, log_density_constant, slope, steepest_curvature, upper_end
 
 NODES = 12
-_LEFT_OUT = 1e-11  # of Π F, where the walk ends
-_MAX_CURVATURE = 4.0  # of the log density times the width squared
-_MAX_SLOPE = 8.0  # of the log density times the width
+_LEFT_OUT = 1e-11  # Π F at which the integration ends
+_MAX_CURVATURE = 4.0  # curvature of the log density, times the width squared
+_MAX_SLOPE = 8.0  # slope of the log density, times the width
 
 
 def _integration_matrix() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes and weights on [−1, 1], and M with (f·M)_i ≈ ∫_{x_i}^{1} f."""
+    """Return nodes and weights on [−1, 1], and the matrix M with (f·M)_i ≈ ∫_{x_i}^{1} f."""
     nodes, weights = legendre.leggauss(NODES)
     vandermonde = legendre.legvander(nodes, NODES - 1)
     integrals = np.empty((NODES, NODES))
@@ -36,7 +37,10 @@ _NODES, _WEIGHTS, _INTEGRALS = _integration_matrix()
 
 @njit(cache=True)
 def _panel_width(right, longest, alpha, beta, upper):  # type: ignore[no-untyped-def]
-    """The widest panel up to `longest` that resolves every arm which has begun, and stops where the next one begins."""
+    """Return the width of the next panel: the widest, up to `longest`, that resolves every arm which has begun.
+
+    The panel ends where the next arm begins, if it would be wider.
+    """
     width = longest
     for arm in range(alpha.size):
         if upper[arm] < right:
@@ -55,7 +59,7 @@ def _panel_width(right, longest, alpha, beta, upper):  # type: ignore[no-untyped
 
 @njit(cache=True)
 def probability_best(alpha, beta):  # type: ignore[no-untyped-def]
-    """The chance of each arm to have the largest θ.
+    """Return the probability of each arm to have the largest θ.
 
     Args:
         alpha, beta: float64 (arms,), all > 0.
@@ -70,10 +74,10 @@ def probability_best(alpha, beta):  # type: ignore[no-untyped-def]
         constants[arm] = log_density_constant(alpha[arm], beta[arm])
         upper[arm] = upper_end(alpha[arm], beta[arm], constants[arm])
     lower = -math.inf
-    for arm in range(arms):  # the mirror image: logit θ → −logit θ swaps the shapes
+    for arm in range(arms):  # −logit θ has the same density with the shapes swapped
         lower = max(lower, -upper_end(beta[arm], alpha[arm], constants[arm]))
     result = np.zeros(arms)
-    above = np.zeros(arms)  # 1 − F at the panel's right edge
+    above = np.zeros(arms)  # 1 − F at the right edge of the panel
     density = np.zeros((arms, NODES))
     below = np.ones((arms, NODES))
     others = np.ones((arms, NODES))
@@ -117,7 +121,10 @@ def probability_best(alpha, beta):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _distribution(above, density, below):  # type: ignore[no-untyped-def]
-    """F at the nodes into `below`, from 1 − F at the panel's right edge and the density times half the width."""
+    """Write F at the nodes into `below`.
+
+    above: 1 − F at the right edge of the panel. density: at the nodes, times half the width of the panel.
+    """
     for node in range(NODES):
         below[node] = 1.0 - above
     for inner in range(NODES):
@@ -129,7 +136,7 @@ def _distribution(above, density, below):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def probability_best_rows(alpha, beta):  # type: ignore[no-untyped-def]
-    """`probability_best` of every row of float64 (rows, arms) tables."""
+    """Return `probability_best` of every row of tables: float64 (rows, arms) from float64 (rows, arms) each."""
     result = np.empty_like(alpha)
     for row in range(alpha.shape[0]):
         result[row] = probability_best(alpha[row], beta[row])

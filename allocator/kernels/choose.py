@@ -1,7 +1,7 @@
-"""Thompson sampling, compiled: one decision, or one for each user of a batch.
+"""Thompson sampling, compiled: for one decision, or for each user of a batch.
 
-θ = X/(X + Y) of Beta(α, β), with Gamma variates X of shape α and Y of shape β, is ordered as X/Y is, so arms are
-compared by that: by cross-multiplication, or in logs where a shape below 1 could underflow.
+A Beta(α, β) variate is θ = X/(X + Y) with Gamma variates X of shape α and Y of shape β. The order of θ is the order of
+X/Y, so arms are compared by X/Y: by cross-multiplication, or in logarithms if a shape below 1 could underflow.
 """
 
 import math
@@ -14,7 +14,7 @@ from allocator.kernels.random import gamma_constants, next_gamma, next_log_gamma
 
 
 def beta_constants(alpha: NDArray[np.float64], beta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the draws need of Beta tables, computed once: float64 (rows, arms, 2, 4) from (rows, arms), all > 0."""
+    """Return the constants that draws from Beta tables need: float64 (rows, arms, 2, 4) from (rows, arms), all > 0."""
     return np.ascontiguousarray(gamma_constants(np.stack([alpha, beta], axis=-1)))
 
 
@@ -24,10 +24,10 @@ def draw_best_arm(constants, row, floor, first, second):  # type: ignore[no-unty
 
     Args:
         constants: `beta_constants` of the tables.
-        row: which row.
-        floor: probability with which each arm is drawn uniformly instead, arms·floor ≤ 1 (a mixture: the chance of
-            arm a is floor + (1 − arms·floor)·P(a is best)).
-        first, second: the decision's seed words, as int64.
+        row: index of the row.
+        floor: the least probability of each arm, with arms·floor ≤ 1. The draw is a mixture: the probability of arm a
+            is floor + (1 − arms·floor)·P(a is best).
+        first, second: the seed words of the decision, int64.
     """
     arms = constants.shape[1]
     seed = uint64(first)
@@ -45,7 +45,7 @@ def draw_best_arm(constants, row, floor, first, second):  # type: ignore[no-unty
         x, counter = next_gamma(d, c, squeeze, seed, gamma, counter)
         d, c, squeeze = constants[row, arm, 1, 0], constants[row, arm, 1, 1], constants[row, arm, 1, 2]
         y, counter = next_gamma(d, c, squeeze, seed, gamma, counter)
-        better = x * best_y > best_x * y  # selects, not branches: which arm is better cannot be predicted
+        better = x * best_y > best_x * y  # selects instead of branches, which the processor could not predict
         best = arm if better else best
         best_x = x if better else best_x
         best_y = y if better else best_y
@@ -66,15 +66,15 @@ def _draw_in_logs(constants, seed, gamma, counter):  # type: ignore[no-untyped-d
 
 @njit(cache=True)
 def draw_best_arms(constants, rows, floor, seeds):  # type: ignore[no-untyped-def]
-    """`draw_best_arm` of each user of a batch: the same arms as one by one.
+    """Draw an arm for each user of a batch, the same as `draw_best_arm` does one by one.
 
     Args:
-        constants, floor: as there.
-        rows: int64 (users,).
-        seeds: int64 (users, 2).
+        constants, floor: as in `draw_best_arm`.
+        rows: int64 (users,), the row of each user.
+        seeds: int64 (users, 2), the seed words of each decision.
 
     Returns:
-        int64 (users,).
+        int64 (users,), the arm of each user.
     """
     drawn = np.empty(rows.size, np.int64)
     for user in range(rows.size):

@@ -1,4 +1,4 @@
-"""The nearest centroid, compiled: what cluster a context belongs to, when allocating and when training labels."""
+"""The nearest centroid, compiled. Allocation and training both use it, so that they agree on clusters."""
 
 import math
 
@@ -8,7 +8,7 @@ from numba import njit
 
 @njit(cache=True)
 def nearest_centroid(centroids, vector):  # type: ignore[no-untyped-def]
-    """The index of the nearest centroid by Euclidean distance; of equally near ones, the lowest.
+    """Return the index of the nearest centroid by Euclidean distance; the lowest index if several are equally near.
 
     Args:
         centroids: float64 (clusters, dims), at least one.
@@ -28,7 +28,7 @@ def nearest_centroid(centroids, vector):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def nearest_centroids(centroids, vectors):  # type: ignore[no-untyped-def]
-    """`nearest_centroid` of each of float64 (users, dims): the same clusters as one by one, int64 (users,)."""
+    """Return `nearest_centroid` of each vector: int64 (users,) from float64 (users, dims)."""
     nearest = np.empty(vectors.shape[0], np.int64)
     for user in range(vectors.shape[0]):
         nearest[user] = nearest_centroid(centroids, vectors[user])

@@ -1,4 +1,4 @@
-"""The layers of the normal ziggurat: LAYERS strips of equal area under exp(−x²/2), the lowest with the tail."""
+"""The layers of the normal ziggurat: strips of equal area under exp(−x²/2). The lowest one includes the tail."""
 
 import math
 
