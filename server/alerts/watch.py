@@ -1,6 +1,5 @@
 """Checks all running experiments every minute, and raises and resolves alerts. One worker at a time does so."""
 
-import asyncpg
 import structlog
 
 from server.alerts.checks import CHECKS, CheckInput, load_experiment
@@ -10,7 +9,7 @@ from server.tasks import repeat
 from storage.postgres import locks
 from storage.postgres.operations import alerts
 from storage.postgres.operations.alerts import AlertKind
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, Pool
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -20,7 +19,7 @@ _INTERVAL_SECONDS = 60.0
 class AlertWatch:
     """Raises an alert for each new problem, and resolves it when the problem is over."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, shards: int, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, shards: int, clock: Clock) -> None:
         self._pool = pool
         self._redis = redis
         self._shards = shards

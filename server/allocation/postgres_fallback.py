@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-import asyncpg
 import structlog
 
 from server.allocation.coalescer import Coalescer
@@ -11,6 +10,7 @@ from server.logs import LogThrottle
 from storage.encryption import Secrets
 from storage.postgres.events import assignments
 from storage.postgres.experiments import posteriors
+from storage.postgres.pool import Pool
 from storage.postgres.segmentation import cluster_models
 from storage.records import Found, Lookup
 from storage.redis.published import Published
@@ -24,7 +24,7 @@ _TIMEOUT_SECONDS = 0.5
 class PostgresFallback:
     """Reads only: Redis is the one writer of assignments. Look-ups of users are coalesced."""
 
-    def __init__(self, pool: asyncpg.Pool, secrets: Secrets) -> None:
+    def __init__(self, pool: Pool, secrets: Secrets) -> None:
         self._pool = pool
         self._secrets = secrets
         self._lookups: Coalescer[Lookup, Found | None] = Coalescer(self._start)

@@ -7,8 +7,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from allocator.errors import InvalidFieldError, Violation
 
-LEAST_MATURITY = 60  # seconds
-MOST_MATURITY = 30 * 86_400
 MOST_IDENTIFIER = 256  # characters of a user's
 _MOST_PAST = timedelta(days=7)
 _MOST_FUTURE = timedelta(minutes=5)

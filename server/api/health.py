@@ -8,12 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-import asyncpg
 import structlog
 
 from server.allocation.catalog import Catalog
 from server.allocation.epochs import Epochs
-from storage.postgres.pool import answers
+from storage.postgres.pool import Pool, answers
 from storage.redis.function_connection import FunctionConnection
 
 log = structlog.get_logger()
@@ -31,7 +30,7 @@ class HealthReporter:
     def __init__(
         self,
         connections: Sequence[FunctionConnection],
-        pool: asyncpg.Pool,
+        pool: Pool,
         catalog: Catalog,
         epochs: Epochs,
         poll_interval: float,

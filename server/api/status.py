@@ -1,8 +1,6 @@
 """Turns errors into gRPC statuses: a code, a message for people, and details for programs."""
 
-import asyncpg
 import grpc
-import redis.exceptions
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -55,11 +53,11 @@ def as_samplit_error(error: Exception) -> errors.SamplitError | None:
         return errors.StoreUnavailableError("Redis does not answer; try again")
     if isinstance(error, client.EmptyError):
         return errors.StoreUnavailableError("Redis is being refilled; try again")
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
+    if isinstance(error, client.OutOfMemoryError):
         return errors.BacklogFullError("Redis is out of memory; try again later")
     if isinstance(error, pool.UNREACHABLE):
         return errors.StoreUnavailableError("PostgreSQL does not answer; try again")
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in ("40001", "40P01"):
+    if isinstance(error, pool.CONFLICT):
         return errors.StoreUnavailableError("the change met another one; try again")
     return None
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
-import asyncpg
 import structlog
 
 from server.clock import Clock
@@ -19,7 +18,7 @@ from server.tasks import repeat, run_together
 from storage.postgres.operations import alerts, notifications
 from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.operations.notifications import Claimed
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, Pool
 
 log = structlog.get_logger()
 MOST_AN_HOUR = 20  # of one experiment, to one recipient
@@ -34,9 +33,7 @@ _LEASE = timedelta(minutes=15)  # longer than sending as many letters as are cla
 class Sender:
     """One worker's sender. It decides what may be sent, and sends to each recipient independently."""
 
-    def __init__(
-        self, pool: asyncpg.Pool, recipients: Recipients, clock: Clock, send_seconds: float = SEND_SECONDS
-    ) -> None:
+    def __init__(self, pool: Pool, recipients: Recipients, clock: Clock, send_seconds: float = SEND_SECONDS) -> None:
         """Send to these recipients. `send_seconds` is how long each may take for one notice."""
         self._pool = pool
         self._recipients = recipients

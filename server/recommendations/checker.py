@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import asyncpg
 import structlog
 
 from allocator.experiment import Experiment, SegmentationMode
@@ -24,7 +23,7 @@ from storage.encryption import Secrets
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
 from storage.postgres.operations.alerts import AlertKind
-from storage.postgres.pool import Connection, snapshot
+from storage.postgres.pool import Connection, Pool, snapshot
 from storage.postgres.segmentation import recommendations, segmentations, serving_state
 from storage.postgres.segmentation.recommendations import Recommendation
 from storage.redis.client import UNREACHABLE, Client
@@ -51,7 +50,7 @@ class CheckResult:
 class Checker:
     """Checks experiments, for people and for the schedule."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, secrets: Secrets, clock: Clock) -> None:
         self._pool = pool
         self._redis = redis
         self._secrets = secrets

@@ -1,14 +1,12 @@
 """Prepares what a server needs before it starts: schema, secrets, installation record, and a first API key."""
 
-import asyncpg
-
 from server.clock import Clock
 from server.maintenance import api_keys
 from server.settings import Settings
 from storage.encryption import load_secrets, write_secret
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
-from storage.postgres.pool import connect
+from storage.postgres.pool import Connection, connect
 from storage.postgres.schema import agree_on_installation, migrate
 from storage.redis import published, streams
 from storage.redis.client import Client, create_client
@@ -39,7 +37,7 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
         await redis.aclose()
 
 
-async def _first_key(settings: Settings, connection: asyncpg.Connection, redis: Client, clock: Clock) -> None:
+async def _first_key(settings: Settings, connection: Connection, redis: Client, clock: Clock) -> None:
     """Store the key of the file api.key, with every scope: the CLI uses it, and so does the first grpcurl call."""
     if not settings.api_key_file.exists():
         write_secret(settings.api_key_file, api_keys.new_key().text)

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Self
 
-import asyncpg
 import grpc
 
 from allocator.context import load_tables
@@ -22,7 +21,7 @@ from server.runtime.grpc_servers import Health, listen, server_options
 from server.settings import Settings
 from server.tasks import end, run_together
 from storage.encryption import load_secrets
-from storage.postgres.pool import close_pool, create_pool
+from storage.postgres.pool import Pool, close_pool, create_pool
 from storage.redis.client import Client, create_client
 from storage.redis.function_library import prepare
 
@@ -34,7 +33,7 @@ SCOPES = {SERVICE: "allocate", **dict.fromkeys(control_plane.SERVICES, "admin")}
 class Application:
     """A server process, from `start` to `stop`. The settings must have the DSN and the URL of the stores."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, redis: Client, clock: Clock) -> None:
+    def __init__(self, settings: Settings, pool: Pool, redis: Client, clock: Clock) -> None:
         """Compose everything and bind the ports. Use `start` instead."""
         self._pool = pool
         self._redis = redis

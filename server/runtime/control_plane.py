@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import asyncpg
 import grpc
 from samplit.admin.v1 import (
     alert_service_pb2,
@@ -36,6 +35,7 @@ from server.api.admin.writes import Writes
 from server.clock import Clock
 from server.recommendations.checker import Checker
 from storage.encryption import Secrets
+from storage.postgres.pool import Pool
 from storage.redis.client import Client
 
 SERVICES = tuple(
@@ -56,7 +56,7 @@ SERVICES = tuple(
 class ControlPlane:
     """What the services of the control plane share."""
 
-    pool: asyncpg.Pool
+    pool: Pool
     redis: Client
     shards: int
     catalog: Catalog

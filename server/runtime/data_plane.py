@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import asyncpg
-
 from server.allocation.allocate import Allocate
 from server.allocation.bot_counter import BotCounter
 from server.allocation.catalog import Catalog
@@ -15,6 +13,7 @@ from server.allocation.records import Records
 from server.allocation.returning_users import ReturningUsers
 from server.settings import Settings
 from storage.encryption import Secrets
+from storage.postgres.pool import Pool
 from storage.redis.client import Client
 from storage.redis.function_connection import FunctionConnection, create_function_connections
 
@@ -39,7 +38,7 @@ class DataPlane:
         return all(connection.is_connected for connection in self.connections)
 
 
-def compose_data_plane(settings: Settings, secrets: Secrets, pool: asyncpg.Pool, redis: Client) -> DataPlane:
+def compose_data_plane(settings: Settings, secrets: Secrets, pool: Pool, redis: Client) -> DataPlane:
     """Compose the data plane. Nothing is connected or loaded yet."""
     changes = ChangeFeed(redis)
     fallback = PostgresFallback(pool, secrets)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-import asyncpg
 import structlog
 
 from server import metrics
@@ -16,13 +15,13 @@ from storage.events import Event, encode_event
 from storage.postgres import locks
 from storage.postgres.events import drain
 from storage.postgres.events.labels import Labeller
+from storage.postgres.pool import REFUSED_DATA, Connection
 from storage.redis import streams
 from storage.redis.client import Client
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _WAIT_MILLISECONDS = 1_000
-_POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class Drain:
@@ -64,7 +63,7 @@ class Drain:
                 log.warning("drain interrupted", shard=self._shard, error=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _drain(self, connection: asyncpg.Connection | None) -> None:
+    async def _drain(self, connection: Connection | None) -> None:
         """Drain while the lease's connection lives; return if another worker has the lease, or should have it."""
         if connection is None:
             self._backlog.leave()
@@ -77,7 +76,7 @@ class Drain:
         finally:
             self._share.give()
 
-    async def _drain_batch(self, connection: asyncpg.Connection) -> None:
+    async def _drain_batch(self, connection: Connection) -> None:
         """Store the oldest entries, and forget them; without any, wait for some."""
         entries = await streams.read(self._redis, self._shard, entries=self._batch)
         if not entries:
@@ -90,11 +89,11 @@ class Drain:
         await self._store(connection, [event for entry in entries for event in entry.events])
         await streams.forget(self._redis, self._shard, entries)
 
-    async def _store(self, connection: asyncpg.Connection, events: list[Event]) -> None:
+    async def _store(self, connection: Connection, events: list[Event]) -> None:
         try:
             self._counted(await drain.write(connection, events, self._labeller))
             metrics.drained_events.inc(len(events))
-        except _POISON as error:
+        except REFUSED_DATA as error:
             if len(events) == 1:
                 await self._set_aside(encode_event(events[0]), str(error))
                 return

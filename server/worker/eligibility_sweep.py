@@ -2,13 +2,12 @@
 
 from datetime import timedelta
 
-import asyncpg
 import structlog
 
 from server.clock import Clock
 from server.recommendations.checker import Checker
 from storage.postgres.counts import dimensions
-from storage.postgres.pool import UNREACHABLE
+from storage.postgres.pool import UNREACHABLE, Pool
 from storage.postgres.segmentation import recommendations, serving_state
 
 log = structlog.get_logger()
@@ -19,7 +18,7 @@ _AT_A_TIME = 100
 class EligibilitySweep:
     """A job that goes on where one that was broken off left."""
 
-    def __init__(self, pool: asyncpg.Pool, checker: Checker, clock: Clock) -> None:
+    def __init__(self, pool: Pool, checker: Checker, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._checker = checker

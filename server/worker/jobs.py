@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import structlog
 from pgqueuer import Job, PgQueuer, RetryRequested
 from pgqueuer.models import Schedule
@@ -19,7 +18,7 @@ from server.tasks import end
 from server.worker.eligibility_sweep import EligibilitySweep
 from server.worker.training.cluster_trainer import ClusterTrainer
 from storage.postgres import job_queue
-from storage.postgres.pool import SCHEMA
+from storage.postgres.pool import SCHEMA, Pool
 
 log = structlog.get_logger()
 _EVERY_MINUTE = "* * * * *"
@@ -50,7 +49,7 @@ class Jobs:
                 log.warning("jobs interrupted", error=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _queuer(self, pool: asyncpg.Pool) -> PgQueuer:
+    def _queuer(self, pool: Pool) -> PgQueuer:
         queuer = PgQueuer.from_asyncpg_pool(pool)
 
         @queuer.entrypoint(job_queue.TRAIN)
@@ -94,7 +93,7 @@ class Jobs:
                 await asyncio.wait({work}, timeout=_STOP_SECONDS)
             await end(work)
 
-    async def _enqueue_due(self, pool: asyncpg.Pool) -> None:
+    async def _enqueue_due(self, pool: Pool) -> None:
         for job_id in await self._trainer.due():
             await job_queue.enqueue(pool, job_queue.TRAIN, str(job_id))
         if await self._sweep.is_due():

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable
 
-import asyncpg
 import structlog
 
-from server.api.fields import LEAST_MATURITY, MOST_MATURITY
+from allocator.experiment import LEAST_MATURITY, MOST_MATURITY
 from server.clock import Clock
 from server.tasks import repeat
 from storage.postgres.counts import cohorts
 from storage.postgres.experiments import experiments, maturity
 from storage.postgres.operations import audit
+from storage.postgres.pool import Connection, Pool
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 300.0
@@ -23,7 +23,7 @@ _CHANGE = 0.1  # less is not worth counting again
 class MaturityFinder:
     """Looks at the delays every five minutes."""
 
-    def __init__(self, pool: asyncpg.Pool, clock: Clock, changed: Callable[[set[int]], None]) -> None:
+    def __init__(self, pool: Pool, clock: Clock, changed: Callable[[set[int]], None]) -> None:
         """`changed` is told of experiments whose counts changed."""
         self._pool = pool
         self._clock = clock
@@ -41,7 +41,7 @@ class MaturityFinder:
                 async with connection.transaction():
                     await self._find(connection, experiment_id)
 
-    async def _find(self, connection: asyncpg.pool.PoolConnectionProxy, experiment_id: str) -> None:
+    async def _find(self, connection: Connection, experiment_id: str) -> None:
         experiment = await experiments.get(connection, experiment_id)
         if experiment is None or experiment.started_at is None:
             return

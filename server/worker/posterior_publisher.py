@@ -2,7 +2,6 @@
 
 import asyncio
 
-import asyncpg
 import structlog
 
 from server.clock import Clock
@@ -11,6 +10,7 @@ from server.publishing.publish import publish
 from storage.encryption import Secrets
 from storage.postgres.counts import counts
 from storage.postgres.experiments import experiments
+from storage.postgres.pool import Pool
 from storage.publication import Publication
 from storage.redis.client import Client
 
@@ -21,7 +21,7 @@ _RETRY_SECONDS = 1.0
 class PosteriorPublisher:
     """Collects the experiments whose counts changed, and publishes a posterior of each."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, clock: Clock, interval: float) -> None:
+    def __init__(self, pool: Pool, redis: Client, secrets: Secrets, clock: Clock, interval: float) -> None:
         """`interval` is the least time between two versions, in seconds."""
         self._pool = pool
         self._redis = redis

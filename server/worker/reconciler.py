@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-import asyncpg
 import structlog
 
 from server.clock import Clock
@@ -15,6 +14,7 @@ from storage.postgres.counts import counts, traffic
 from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.experiments.experiments import Progress
 from storage.postgres.operations import idempotency
+from storage.postgres.pool import Connection, Pool
 from storage.redis import bot_requests, published
 from storage.redis.client import Client
 
@@ -27,7 +27,7 @@ _REMEMBER_REQUESTS = timedelta(hours=24)
 class Reconciler:
     """Compares versions every few seconds, and publishes what is behind."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, clock: Clock, changed: Callable[[set[int]], None]) -> None:
+    def __init__(self, pool: Pool, redis: Client, clock: Clock, changed: Callable[[set[int]], None]) -> None:
         """`changed` is told of experiments whose counts no posterior knows."""
         self._pool = pool
         self._redis = redis
@@ -52,7 +52,7 @@ class Reconciler:
             await traffic.add_bot_requests(connection, await bot_requests.take(self._redis))
             await idempotency.forget(connection, self._clock() - _REMEMBER_REQUESTS)
 
-    async def _publish_missing(self, connection: asyncpg.pool.PoolConnectionProxy, progress: list[Progress]) -> None:
+    async def _publish_missing(self, connection: Connection, progress: list[Progress]) -> None:
         versions = await published.load_versions(self._redis, [row.experiment_id for row in progress])
         for row, known in zip(progress, versions, strict=True):
             if known.revision < row.revision or known.posterior_version < row.posterior_version:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import asyncpg
 import structlog
 
 from allocator.errors import ClusterModelUnreadableError
@@ -21,6 +20,7 @@ from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
 from storage.postgres.operations.alerts import AlertKind
+from storage.postgres.pool import Connection, Pool
 from storage.postgres.segmentation import cluster_models, recommendations, segmentations
 from storage.postgres.segmentation.segmentations import PendingSegmentation
 from storage.publication import Publication
@@ -34,7 +34,7 @@ _CHUNK = 2_000  # rows, while which nothing is drained for the experiment
 class Resegmenter:
     """Works on what is pending, one experiment after the other, and goes on where a killed worker was."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, secrets: Secrets, labeller: Labeller, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, secrets: Secrets, labeller: Labeller, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
@@ -54,7 +54,7 @@ class Resegmenter:
                     if is_obtained:
                         await self._move(connection, number, experiment_id)
 
-    async def _move(self, connection: asyncpg.pool.PoolConnectionProxy, number: int, experiment_id: str) -> None:
+    async def _move(self, connection: Connection, number: int, experiment_id: str) -> None:
         target = await segmentations.pending(connection, number)
         if target is None:
             return
@@ -72,9 +72,7 @@ class Resegmenter:
             await publish(self._redis, publication)
             log.info("segmentation serves", experiment=experiment_id, version=target.version)
 
-    async def _choose(
-        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
-    ) -> None:
+    async def _choose(self, connection: Connection, target: PendingSegmentation, experiment_id: str) -> None:
         experiment = await experiments.get(connection, experiment_id)
         if experiment is None:
             return
@@ -85,9 +83,7 @@ class Resegmenter:
             if current == target:
                 await segmentations.choose(connection, target, numbers)
 
-    async def _numbers(
-        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, most: int
-    ) -> dict[str, int]:
+    async def _numbers(self, connection: Connection, target: PendingSegmentation, most: int) -> dict[str, int]:
         """What segments there will be, by key. Raises ClusterModelUnreadableError."""
         match target.mode:
             case SegmentationMode.DISABLED:
@@ -102,7 +98,7 @@ class Resegmenter:
 
     async def _refuse(
         self,
-        connection: asyncpg.pool.PoolConnectionProxy,
+        connection: Connection,
         target: PendingSegmentation,
         experiment_id: str,
         error: ClusterModelUnreadableError,
@@ -123,7 +119,7 @@ class Resegmenter:
         log.error("cluster model refused", experiment=experiment_id, error=error.message)
 
     async def _serve(
-        self, connection: asyncpg.pool.PoolConnectionProxy, target: PendingSegmentation, experiment_id: str
+        self, connection: Connection, target: PendingSegmentation, experiment_id: str
     ) -> Publication | None:
         """Let the version serve, and return what to publish. Return None if another segmentation is wanted by now."""
         async with connection.transaction():

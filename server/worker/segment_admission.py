@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 
-import asyncpg
 import structlog
 
 from allocator.experiment import Experiment
@@ -11,6 +10,7 @@ from server.clock import Clock
 from server.tasks import repeat
 from storage.postgres.counts import traffic
 from storage.postgres.experiments import experiments
+from storage.postgres.pool import Connection, Pool
 from storage.redis import keys, segment_registry
 from storage.redis.client import Client
 
@@ -23,7 +23,7 @@ _ENOUGH_USERS = 50_000  # in a window
 class SegmentAdmission:
     """Revises the registries that are full, every ten seconds."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, clock: Clock) -> None:
         """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
@@ -41,7 +41,7 @@ class SegmentAdmission:
                 if experiment is not None:
                     await self._revise(connection, experiment)
 
-    async def _revise(self, connection: asyncpg.pool.PoolConnectionProxy, experiment: Experiment) -> None:
+    async def _revise(self, connection: Connection, experiment: Experiment) -> None:
         registry = keys.segments(experiment.number, experiment.segmentation_version)
         most = experiment.segmentation.max_segments
         active = (await segment_registry.load(self._redis, registry)).active
@@ -57,7 +57,7 @@ class SegmentAdmission:
         now = await segment_registry.load(self._redis, registry)
         await traffic.store_segments(connection, experiment, now.active, now.retired)
 
-    async def _window_start(self, connection: asyncpg.pool.PoolConnectionProxy, experiment: Experiment) -> datetime:
+    async def _window_start(self, connection: Connection, experiment: Experiment) -> datetime:
         """Long enough ago to have seen enough users, by what two days had."""
         now = self._clock()
         users = await traffic.users_since(connection, experiment, (now - _LONGEST_WINDOW).date())

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from operator import attrgetter
+from typing import TypeAlias
 
 import asyncpg
 
@@ -20,7 +21,8 @@ _SERVER_SETTINGS = {
     **keepalive.SERVER_SETTINGS,
 }
 
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Pool: TypeAlias = asyncpg.Pool
 UNREACHABLE = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -29,6 +31,8 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
 )
+CONFLICT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the same transaction may succeed if repeated
+REFUSED_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)  # it fails whenever it is repeated
 
 
 def columns(rows: Iterable[object], *names: str) -> list[list[object]]:

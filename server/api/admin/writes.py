@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
-import asyncpg
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
@@ -17,7 +16,7 @@ from server.publishing.publish import publish
 from server.publishing.segments import publish_segments
 from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.operations import idempotency
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, Pool
 from storage.publication import Publication
 from storage.redis.client import Client
 
@@ -38,7 +37,7 @@ class WriteRequest(Protocol):
 class Writes:
     """Carries out the writes of the control plane."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, catalog: Catalog, clock: Clock) -> None:
         """`catalog` is refreshed after a write, so that the caller's next call to this process sees the change."""
         self._pool = pool
         self._redis = redis

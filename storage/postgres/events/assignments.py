@@ -31,7 +31,7 @@ async def find(connection: Connection, lookups: Sequence[Lookup]) -> list[Found 
 
 
 async def packed_records(
-    connection: asyncpg.Connection, shard: int, shards: int, *, chunk: int
+    connection: Connection, shard: int, shards: int, *, chunk: int
 ) -> AsyncIterator[list[PackedRecord]]:
     """Yield all records of a shard's users, in chunks of one snapshot."""
     async with snapshot(connection):

@@ -182,7 +182,7 @@ async def test_another_process_answers_alike(service: Service, clock: Clock) -> 
     here = {f"u{n}": (await service.allocate("cta", f"u{n}")).variant_id for n in range(30)}
     other = await Application.start(service.settings, clock)
     try:
-        snapshot = await other._catalog.get("cta")
+        snapshot = await other.data_plane.catalog.get("cta")
         own = await service.application.data_plane.catalog.get("cta")
         assert (snapshot.tables.alpha == own.tables.alpha).all()
         assert snapshot.experiment == own.experiment

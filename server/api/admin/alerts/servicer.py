@@ -3,7 +3,6 @@
 import uuid
 from typing import Any, TypeAlias
 
-import asyncpg
 import grpc
 from samplit.admin.v1 import alert_service_pb2 as pb
 from samplit.admin.v1 import alert_service_pb2_grpc as pb_grpc
@@ -16,6 +15,7 @@ from server.api.authentication import caller
 from server.clock import Clock
 from storage.postgres.operations import alerts, audit
 from storage.postgres.operations.alerts import Alert
+from storage.postgres.pool import Pool
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 
@@ -23,7 +23,7 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 class AlertServicer(pb_grpc.AlertServiceServicer):
     """Lists and acknowledges alerts."""
 
-    def __init__(self, pool: asyncpg.Pool, clock: Clock) -> None:
+    def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool = pool
         self._clock = clock
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import asyncpg
 import grpc
 from google.protobuf.json_format import ParseDict
 from samplit.admin.v1 import audit_service_pb2 as pb
@@ -15,7 +14,7 @@ from server.api.admin.reads import read_experiment
 from server.api.fields import Fields
 from storage.postgres.operations import audit
 from storage.postgres.operations.audit import AuditEvent, AuditFilter
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, Pool
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 _MOST_TEXT = 64
@@ -25,7 +24,7 @@ _MOST_BYTES = 1024 * 1024  # of a page: contents of variants may be large
 class AuditServicer(pb_grpc.AuditServiceServicer):
     """Lists who changed what."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def ListAuditEvents(

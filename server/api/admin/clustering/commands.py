@@ -1,6 +1,5 @@
 """The writes of ClusteringService: train, activate a model, rename a cluster."""
 
-import asyncpg
 from samplit.admin.v1 import clustering_service_pb2 as pb
 
 from allocator.clusters import MIN_ASSIGNMENTS
@@ -23,7 +22,7 @@ from server.clock import Clock
 from storage.encryption import Secrets
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
-from storage.postgres.pool import Connection
+from storage.postgres.pool import Connection, Pool
 from storage.postgres.segmentation import cluster_models, segmentations, trainings
 
 _MOST_NAME = 40
@@ -33,7 +32,7 @@ class ClusteringCommands:
     """Trains, activates and renames."""
 
     def __init__(
-        self, pool: asyncpg.Pool, writes: Writes, training_queue: TrainingQueue, secrets: Secrets, clock: Clock
+        self, pool: Pool, writes: Writes, training_queue: TrainingQueue, secrets: Secrets, clock: Clock
     ) -> None:
         self._pool = pool
         self._writes = writes

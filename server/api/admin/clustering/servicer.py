@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-import asyncpg
 import grpc
 from samplit.admin.v1 import clustering_service_pb2 as pb
 from samplit.admin.v1 import clustering_service_pb2_grpc as pb_grpc
@@ -18,7 +17,7 @@ from server.clock import Clock
 from server.recommendations.findings import read_segment_evidence
 from storage.encryption import Secrets
 from storage.postgres.counts.drift import recent_drift
-from storage.postgres.pool import Connection, snapshot
+from storage.postgres.pool import Connection, Pool, snapshot
 from storage.postgres.segmentation import cluster_models, segmentations, trainings
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
@@ -27,7 +26,7 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
     """Trains, lists and activates cluster models."""
 
-    def __init__(self, pool: asyncpg.Pool, commands: ClusteringCommands, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, pool: Pool, commands: ClusteringCommands, secrets: Secrets, clock: Clock) -> None:
         self._pool = pool
         self._commands = commands
         self._secrets = secrets

@@ -1,10 +1,9 @@
 """Puts requested trainings into the job queue. Without it a worker would find them within a minute."""
 
-import asyncpg
 import structlog
 
 from storage.postgres import job_queue
-from storage.postgres.pool import SCHEMA, close_pool
+from storage.postgres.pool import SCHEMA, Pool, close_pool
 from storage.postgres.segmentation import trainings
 
 log = structlog.get_logger()
@@ -13,10 +12,10 @@ log = structlog.get_logger()
 class TrainingQueue:
     """The job queue of trainings; it connects when it is first needed."""
 
-    def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
+    def __init__(self, dsn: str, pool: Pool) -> None:
         self._dsn = dsn
         self._pool = pool
-        self._queue: asyncpg.Pool | None = None
+        self._queue: Pool | None = None
 
     async def enqueue_waiting(self, experiment_id: str) -> None:
         """Enqueue the training that an experiment waits for, if any.

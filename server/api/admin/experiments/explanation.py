@@ -2,7 +2,6 @@
 
 import asyncio
 
-import asyncpg
 from samplit.admin.v1 import experiment_service_pb2 as pb
 from samplit.allocation.v1 import allocation_service_pb2
 
@@ -19,7 +18,7 @@ from server.api.fields import MOST_IDENTIFIER, Fields
 from storage.postgres.events import logged_decisions as stored
 from storage.postgres.events.logged_decisions import LoggedAssignment
 from storage.postgres.experiments import decision_rules
-from storage.postgres.pool import Connection, snapshot
+from storage.postgres.pool import Connection, Pool, snapshot
 
 _DISAGREES = (
     "the log is not what it was when the decision was made, or a server of another release or architecture made it"
@@ -27,7 +26,7 @@ _DISAGREES = (
 
 
 async def explain_assignment(
-    pool: asyncpg.Pool, identity: bytes, request: pb.ExplainAssignmentRequest
+    pool: Pool, identity: bytes, request: pb.ExplainAssignmentRequest
 ) -> pb.ExplainAssignmentResponse:
     """Return the assignment, and whether the same decision comes out again.
 

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-import asyncpg
 from samplit.admin.v1 import experiment_service_pb2 as pb
 
 from allocator import estimates
@@ -19,11 +18,11 @@ from storage.postgres.counts import counts, traffic
 from storage.postgres.counts.counts import SegmentCount
 from storage.postgres.events.summed_log import SummedLog, summed_log
 from storage.postgres.experiments import posteriors
-from storage.postgres.pool import snapshot
+from storage.postgres.pool import Pool, snapshot
 
 
 async def experiment_results(
-    pool: asyncpg.Pool, catalog: Catalog, request: pb.GetExperimentResultsRequest, now: datetime
+    pool: Pool, catalog: Catalog, request: pb.GetExperimentResultsRequest, now: datetime
 ) -> pb.GetExperimentResultsResponse:
     """Return the counts, the serving posterior version, and the estimates unless only counts are asked for.
 

@@ -2,7 +2,6 @@
 
 from typing import Any, TypeAlias
 
-import asyncpg
 import grpc
 from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import experiment_service_pb2 as pb
@@ -19,6 +18,7 @@ from server.api.admin.messages import experiment_message
 from server.api.admin.reads import read_experiment
 from server.clock import Clock
 from storage.postgres.experiments import experiments
+from storage.postgres.pool import Pool
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 
@@ -27,7 +27,7 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     """Creates, changes, lists and explains experiments."""
 
     def __init__(
-        self, pool: asyncpg.Pool, commands: ExperimentCommands, catalog: Catalog, identity: bytes, clock: Clock
+        self, pool: Pool, commands: ExperimentCommands, catalog: Catalog, identity: bytes, clock: Clock
     ) -> None:
         """`identity` is the key of the hashes of users."""
         self._pool = pool

@@ -13,6 +13,8 @@ from samplit.admin.v1 import experiment_pb2 as pb
 from allocator.errors import InvalidFieldError
 from allocator.experiment import (
     DEFAULT_BASELINE_SHARE,
+    LEAST_MATURITY,
+    MOST_MATURITY,
     ExperimentDraft,
     OutagePolicy,
     SegmentationConfig,
@@ -21,7 +23,7 @@ from allocator.experiment import (
 )
 from allocator.segmentation import limits
 from allocator.segments import check_dimensions
-from server.api.fields import LEAST_MATURITY, MOST_MATURITY, Fields
+from server.api.fields import Fields
 
 _MOST_VARIANTS = 100
 _MOST_CONTENT = 16 * 1024

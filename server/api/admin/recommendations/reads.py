@@ -5,15 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-import asyncpg
-
 from allocator.experiment import Experiment, SegmentationMode
 from server.api.admin.reads import read_experiment
 from server.clock import Clock
 from server.recommendations.measured_lift import MeasuredLift, measure_lift
 from storage.postgres.counts import counts, traffic
 from storage.postgres.experiments import posteriors
-from storage.postgres.pool import snapshot
+from storage.postgres.pool import Pool, snapshot
 from storage.postgres.segmentation import cluster_models, recommendations, serving_state
 from storage.postgres.segmentation.recommendations import Recommendation, RecommendationState
 from storage.redis import streams
@@ -48,7 +46,7 @@ class SegmentationMetrics:
 class RecommendationReads:
     """The reads of RecommendationService."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Client, shards: int, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, shards: int, clock: Clock) -> None:
         self._pool = pool
         self._redis = redis
         self._shards = shards

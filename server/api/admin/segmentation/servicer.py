@@ -2,7 +2,6 @@
 
 from typing import Any, TypeAlias
 
-import asyncpg
 import grpc
 from samplit.admin.v1 import segmentation_service_pb2 as pb
 from samplit.admin.v1 import segmentation_service_pb2_grpc as pb_grpc
@@ -17,7 +16,7 @@ from server.api.admin.segmentation.messages import group_message, segment_messag
 from server.api.fields import Fields
 from server.clock import Clock
 from storage.postgres.counts import audience, counts, traffic
-from storage.postgres.pool import snapshot
+from storage.postgres.pool import Pool, snapshot
 from storage.postgres.segmentation import segmentations
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
@@ -29,7 +28,7 @@ _MOST_TEXT = 256
 class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     """Shows and changes segmentations, segments and audiences."""
 
-    def __init__(self, pool: asyncpg.Pool, commands: SegmentationCommands, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, pool: Pool, commands: SegmentationCommands, catalog: Catalog, clock: Clock) -> None:
         self._pool = pool
         self._commands = commands
         self._catalog = catalog
