@@ -1,4 +1,4 @@
-"""What Prometheus is told: every metric, in one place. docs/metrics.md says what each one means.
+"""Every metric that Prometheus may scrape. docs/reference/metrics.md says what each one measures.
 
 In a child of the supervisor the values live in a file of the process (PROMETHEUS_MULTIPROC_DIR), where an observation
 takes 2 µs. Looking up the child of a labelled metric takes half as much again, so it is done once.

@@ -22,43 +22,74 @@ def default_data_directory() -> Path:
 
 
 class Settings(BaseSettings):
-    """What an operator may choose. Durations are in seconds."""
+    """The settings of an operator. Durations are in seconds. The descriptions make docs/reference/settings.md."""
 
     model_config = SettingsConfigDict(env_prefix="SAMPLIT_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    data_dir: Path = Field(default_factory=default_data_directory, description="where secrets and engines live")
+    data_dir: Path = Field(
+        default_factory=default_data_directory,
+        description="folder with the secrets of the installation, and with the data of embedded engines",
+    )
     postgres_dsn: SecretStr | None = Field(
-        default=None, description="an external PostgreSQL instead of the embedded one"
+        default=None,
+        description="address of a PostgreSQL to use instead of the embedded one; goes with SAMPLIT_REDIS_URL",
     )
     redis_url: SecretStr | None = Field(
-        default=None, description="an external Redis or Valkey instead of the embedded one"
+        default=None, description="address of a Redis or Valkey to use instead of the embedded one"
     )
-    host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: Port = Field(default=50051, description="data plane (samplit.allocation.v1); 0 takes a free one")
-    admin_port: Port = Field(default=50052, description="control plane (samplit.admin.v1); 0 takes a free one")
-    metrics_host: str = Field(default="127.0.0.1", description="address of the Prometheus endpoint")
+    host: str = Field(default="127.0.0.1", description="address on which both planes listen")
+    port: Port = Field(default=50051, description="port of the data plane (samplit.allocation.v1); 0 takes a free port")
+    admin_port: Port = Field(
+        default=50052, description="port of the control plane (samplit.admin.v1); 0 takes a free port"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="address on which the Prometheus endpoint listens")
     metrics_port: OptionalPort = Field(
-        default=50053, description="Prometheus endpoint; 0 takes a free one, off has none"
+        default=50053, description="port of the Prometheus endpoint; 0 takes a free port, off turns it off"
     )
-    processes: int = Field(default=1, ge=1, le=256, description="server processes that share the ports")
-    tls_certificate_file: Path | None = Field(default=None, description="PEM certificate chain")
-    tls_private_key_file: Path | None = Field(default=None, description="PEM private key")
-    allow_plaintext: bool = Field(default=False, description="listen beyond loopback without TLS")
-    appendfsync: Literal["always", "everysec"] = Field(default="always", description="of the embedded Valkey")
+    processes: int = Field(default=1, ge=1, le=256, description="how many server processes share the ports")
+    tls_certificate_file: Path | None = Field(
+        default=None, description="PEM file of the certificate chain; both planes then speak TLS"
+    )
+    tls_private_key_file: Path | None = Field(default=None, description="PEM file of the private key")
+    allow_plaintext: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
+    appendfsync: Literal["always", "everysec"] = Field(
+        default="always",
+        description="when the embedded Valkey writes to disk: always before it answers, or once a second",
+    )
     shards: int = Field(
-        default=1, ge=1, le=100, description="of users in Redis; fixed at installation, 16 for a cluster"
+        default=1,
+        ge=1,
+        le=100,
+        description="parts of the users in Redis, each with an event stream; fixed when an installation is set up; 16 for a cluster",
     )
-    redis_timeout: float = Field(default=1.0, gt=0, le=60, description="after which Redis counts as out of reach")
-    publish_interval: float = Field(default=0.25, gt=0, le=60, description="least time between two posteriors")
-    drain_batch: int = Field(default=200, ge=1, le=10_000, description="stream entries stored in one transaction")
-    poll_interval: float = Field(default=2.0, gt=0, le=60, description="safety net for missed notices")
+    redis_timeout: float = Field(
+        default=1.0, gt=0, le=60, description="time without an answer after which Redis counts as out of reach"
+    )
+    publish_interval: float = Field(
+        default=0.25, gt=0, le=60, description="least time between two posteriors of an experiment"
+    )
+    drain_batch: int = Field(
+        default=200, ge=1, le=10_000, description="how many stream entries a worker stores in one transaction"
+    )
+    poll_interval: float = Field(
+        default=2.0, gt=0, le=60, description="time after which a server finds a change whose change notice it missed"
+    )
     connection_age: float = Field(
-        default=60.0, ge=0.1, le=3600, description="after which a connection ends, and its client makes another"
+        default=60.0,
+        ge=0.1,
+        le=3600,
+        description="age at which a connection ends, without harm to its calls; its client makes another",
     )
-    shutdown_grace: float = Field(default=10.0, ge=0, le=600, description="for calls in flight when the server stops")
-    notify_urls: SecretStr | None = Field(default=None, description="apprise URLs of notices, separated by spaces")
+    shutdown_grace: float = Field(
+        default=10.0, ge=0, le=600, description="time that calls in flight have to end when the server stops"
+    )
+    notify_urls: SecretStr | None = Field(
+        default=None,
+        description="apprise URLs to which all notices go, separated by spaces or line breaks; for workers",
+    )
     notify_owner_url: SecretStr | None = Field(
-        default=None, description="the same for an experiment's owner, whose address takes the place of {owner}"
+        default=None,
+        description="apprise URL for notices to an experiment's owner, whose e-mail address replaces {owner}",
     )
 
     @model_validator(mode="after")
