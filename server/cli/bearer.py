@@ -1,4 +1,4 @@
-"""Sends the API key with every call, and gives each call a deadline."""
+"""Sends the API key with every call, and gives a deadline to each call that has none."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,10 +18,9 @@ class _Details(NamedTuple):
 
 
 class BearerKey(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg] # generic in its stubs only
-    """Metadata "authorization: Bearer KEY"."""
+    """Adds the metadata "authorization: Bearer KEY" to calls."""
 
     def __init__(self, key: str) -> None:
-        """`key` as the server printed it."""
         self._metadata = (("authorization", f"Bearer {key}"),)
 
     def intercept_unary_unary(
@@ -30,7 +29,7 @@ class BearerKey(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg] # g
         client_call_details: grpc.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Passes the call on."""
+        """Pass the call on, with the key and a deadline."""
         details = client_call_details
         timeout = _TIMEOUT_SECONDS if details.timeout is None else details.timeout
         named = _Details(details.method, timeout, self._metadata, details.credentials, None, None)

@@ -1,37 +1,32 @@
-"""Where the server is and which key opens it, for the commands that are its clients.
+"""Finds the running server and the API key that opens it, and calls its services.
 
-On the server's own machine nothing needs to be given: a running server says where it listens in its data directory,
+On the server's own machine nothing needs to be given: a running server writes where it listens into its data directory,
 and its first key is there too.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
-from pydantic import ValidationError
-from samplit.admin.v1.alert_service_pb2_grpc import AlertServiceStub
-from samplit.admin.v1.audit_service_pb2_grpc import AuditServiceStub
-from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
-from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
-from samplit.admin.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
-from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
-from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
 from server.cli.bearer import BearerKey
 from server.cli.errors import CommandError
 from server.cli.problems import describe_call
+from server.cli.settings import load_settings
 from server.runtime.endpoints import read_endpoints
-from server.settings import LOOPBACK, Settings
+from server.settings import LOOPBACK
 
+Stub = TypeVar("Stub")
 _CHANNEL_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000))
 
 
 class Plane(Enum):
-    """The two ports of a server; the value is the variable that names its address."""
+    """The two ports of a server; the value is the environment variable that names its address."""
 
     ALLOCATION = "SAMPLIT_ADDRESS"
     ADMIN = "SAMPLIT_ADMIN_ADDRESS"
@@ -39,7 +34,7 @@ class Plane(Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """host:port of a plane, the key, and the certificates to trust; None is plaintext."""
+    """The host:port of a plane, the API key, and the certificates to trust; None means plaintext."""
 
     address: str
     key: str
@@ -51,15 +46,12 @@ class Target:
 
 
 def find_target(plane: Plane, address: str | None, data_dir: Path | None) -> Target:
-    """What is given (by option or variable: server.cli.options), else what the data directory says.
+    """Return the address that was given by option or variable (server.cli.options), else that of the data directory.
 
     Raises:
-        CommandError: nothing says where the server is, or the key or the certificates cannot be read.
+        CommandError: no address is known, or the key or the certificates cannot be read.
     """
-    try:
-        settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    except ValidationError as error:
-        raise CommandError("; ".join(str(problem["msg"]) for problem in error.errors())) from None
+    settings = load_settings(data_dir=data_dir)
     certificate_file = os.environ.get("SAMPLIT_TLS_CA_FILE")
     if not address:
         endpoints = read_endpoints(settings.endpoints_file)
@@ -81,56 +73,15 @@ def find_target(plane: Plane, address: str | None, data_dir: Path | None) -> Tar
 
 
 @contextmanager
-def experiment_service(address: str | None, data_dir: Path | None) -> Iterator[ExperimentServiceStub]:
-    """The control plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
-        yield ExperimentServiceStub(channel)
+def open_service(
+    stub: Callable[[grpc.Channel], Stub], address: str | None, data_dir: Path | None, plane: Plane = Plane.ADMIN
+) -> Iterator[Stub]:
+    """Yield the stub of a service, on a channel of its own that carries the API key.
 
-
-@contextmanager
-def segmentation_service(address: str | None, data_dir: Path | None) -> Iterator[SegmentationServiceStub]:
-    """Segments, on the control plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
-        yield SegmentationServiceStub(channel)
-
-
-@contextmanager
-def clustering_service(address: str | None, data_dir: Path | None) -> Iterator[ClusteringServiceStub]:
-    """Clusters, on the control plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
-        yield ClusteringServiceStub(channel)
-
-
-@contextmanager
-def recommendation_service(address: str | None, data_dir: Path | None) -> Iterator[RecommendationServiceStub]:
-    """Recommendations, on the control plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
-        yield RecommendationServiceStub(channel)
-
-
-@contextmanager
-def alert_service(address: str | None, data_dir: Path | None) -> Iterator[AlertServiceStub]:
-    """Alerts, on the control plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
-        yield AlertServiceStub(channel)
-
-
-@contextmanager
-def audit_service(address: str | None, data_dir: Path | None) -> Iterator[AuditServiceStub]:
-    """The audit, on the control plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ADMIN, address, data_dir)) as channel:
-        yield AuditServiceStub(channel)
-
-
-@contextmanager
-def allocation_service(address: str | None, data_dir: Path | None) -> Iterator[AllocationServiceStub]:
-    """The data plane. Errors of calls inside leave as CommandError."""
-    with _channel(find_target(Plane.ALLOCATION, address, data_dir)) as channel:
-        yield AllocationServiceStub(channel)
-
-
-@contextmanager
-def _channel(target: Target) -> Iterator[grpc.Channel]:
+    Raises:
+        CommandError: the server was not found, or a call inside the block failed; says what the server answered.
+    """
+    target = find_target(plane, address, data_dir)
     if target.certificates is None:
         channel = grpc.insecure_channel(target.address, _CHANNEL_OPTIONS)
     else:
@@ -138,7 +89,7 @@ def _channel(target: Target) -> Iterator[grpc.Channel]:
         channel = grpc.secure_channel(target.address, credentials, _CHANNEL_OPTIONS)
     with channel:
         try:
-            yield grpc.intercept_channel(channel, BearerKey(target.key))
+            yield stub(grpc.intercept_channel(channel, BearerKey(target.key)))
         except grpc.RpcError as error:
             raise CommandError(describe_call(error, target.address)) from None
 

@@ -1,10 +1,11 @@
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+ExperimentId = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="its id", show_default=False)]
 AdminAddress = Annotated[
     str | None,
     typer.Option(
@@ -16,7 +17,7 @@ DataDirectory = Annotated[
     typer.Option(
         "--data-dir",
         envvar="SAMPLIT_DATA_DIR",
-        help="of the server on this machine: says where it listens, holds its key",
+        help="data directory of the server on this machine: where it listens and its first key are there",
         show_default=False,
     ),
 ]

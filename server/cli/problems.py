@@ -1,4 +1,4 @@
-"""What a server answers when it refuses, said for people."""
+"""Turns what a server answers when it refuses into lines for people."""
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -8,7 +8,7 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def describe_status(status: status_pb2.Status) -> str:
-    """The code's name and the message, then a line for each violated field that the message leaves out."""
+    """Return the code's name and the message, then a line for each violated field that the message leaves out."""
     lines = [f"{_CODES.get(status.code, status.code)}: {status.message}"]
     for detail in status.details:
         bad_request = error_details_pb2.BadRequest()
@@ -19,7 +19,7 @@ def describe_status(status: status_pb2.Status) -> str:
 
 
 def describe_call(error: grpc.RpcError, address: str) -> str:
-    """A failed call in words. `address` is where it went."""
+    """Return what a person should know of a failed call. `address` is the host:port that was called."""
     if not isinstance(error, grpc.Call):
         return f"the call to {address} failed: {error}"
     status = rpc_status.from_call(error)
@@ -27,5 +27,8 @@ def describe_call(error: grpc.RpcError, address: str) -> str:
         return describe_status(status)
     details = (error.details() or "").rpartition("last error: ")[2]
     if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return f"no server answers at {address} (UNAVAILABLE: {details})"
+        return (
+            f"no server answers at {address} (UNAVAILABLE: {details}): "
+            "start it with `samplit serve`, or name another with --address"
+        )
     return f"{error.code().name}: {details}"

@@ -1,1 +1,1 @@
-"""The commands of `samplit`, one module a group."""
+"""The commands that are clients of a running server: one module for each group of commands."""

@@ -1,45 +1,33 @@
 """`samplit audit`: who changed what."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from samplit.admin.v1.audit_service_pb2 import ListAuditEventsRequest
+from samplit.admin.v1.audit_service_pb2_grpc import AuditServiceStub
 
+from server.cli.client import open_service
 from server.cli.options import AdminAddress, DataDirectory
-
-if TYPE_CHECKING:
-    from samplit.admin.v1.audit_service_pb2 import AuditEvent
-
-_MOST_PAGE = 200
+from server.cli.paging import read_list
+from server.cli.views.audit import audit_table
+from server.cli.views.formats import OLDER_ONES
 
 
 def show_audit(
     experiment_id: Annotated[
         str, typer.Argument(metavar="EXPERIMENT", help="its id; all, and API keys, if left out", show_default=False)
     ] = "",
-    actor: Annotated[str, typer.Option(help="id of an API key, cli, or samplit for itself")] = "",
-    action: Annotated[str, typer.Option(help="how it begins: experiment., key.created, …")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="of events, the newest")] = 50,
+    actor: Annotated[str, typer.Option(help="who did it: the id of an API key, cli, or samplit (by itself)")] = "",
+    action: Annotated[str, typer.Option(help="only actions that begin with this: experiment., key.created, …")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="at most so many events, the newest")] = 50,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
     """Show who changed what, the newest change first."""
-    from rich.console import Console
-    from samplit.admin.v1.audit_service_pb2 import ListAuditEventsRequest
-
-    from server.cli.client import audit_service
-    from server.cli.views.audit import audit_table
-
     request = ListAuditEventsRequest(experiment_id=experiment_id, actor=actor, action_prefix=action)
-    events: list[AuditEvent] = []
-    with audit_service(address, data_dir) as service:
-        while True:
-            request.page_size = min(limit - len(events), _MOST_PAGE)
-            page = service.ListAuditEvents(request)
-            events += page.events
-            request.page_token = page.next_page_token
-            if not page.next_page_token or len(events) == limit:
-                break
-    table = audit_table(events)
-    if request.page_token:
-        table.caption = "there are older ones: --limit shows more"
+    with open_service(AuditServiceStub, address, data_dir) as service:
+        events = read_list(service.ListAuditEvents, request, lambda page: page.events, limit)
+    table = audit_table(events.items)
+    table.caption = OLDER_ONES if events.has_more else None
     Console().print(table)

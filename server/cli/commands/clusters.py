@@ -1,53 +1,55 @@
-"""`samplit clusters`: train, look at, name and go back to audiences that were found."""
+"""`samplit clusters`: finds audiences by training a model, shows and names them, and goes back to earlier models."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
+from samplit.admin.v1.clustering_service_pb2 import (
+    ActivateClusterModelRequest,
+    ClusteringJob,
+    GetClusteringStatusRequest,
+    ListClusterModelsRequest,
+    RenameClusterRequest,
+    TrainClusterModelRequest,
+)
+from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
 
+from server.cli.client import open_service
 from server.cli.errors import CommandError
-from server.cli.options import AdminAddress, DataDirectory
-
-if TYPE_CHECKING:
-    from samplit.admin.v1.clustering_service_pb2 import ClusteringJob
-    from samplit.admin.v1.clustering_service_pb2_grpc import ClusteringServiceStub
+from server.cli.options import AdminAddress, DataDirectory, ExperimentId
+from server.cli.paging import read_list
+from server.cli.views.clusters import clusters_table, models_table, status_fields
 
 app = typer.Typer(help="Find audiences, and see them.", no_args_is_help=True)
-ExperimentId = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="its id", show_default=False)]
 _POLL_SECONDS = 0.2
 
 
 @app.command()
 def train(
     experiment_id: ExperimentId,
-    wait: Annotated[bool, typer.Option(help="until it is done")] = True,
+    wait: Annotated[bool, typer.Option(help="wait until it is trained")] = True,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
-    """Train a model; in mode AUTO it serves afterwards."""
-    from samplit.admin.v1.clustering_service_pb2 import TrainClusterModelRequest
-
-    from server.cli.client import clustering_service
-
-    with clustering_service(address, data_dir) as service:
+    """Train a model. In mode AUTO it serves afterwards."""
+    with open_service(ClusteringServiceStub, address, data_dir) as service:
         job = service.TrainClusterModel(TrainClusterModelRequest(experiment_id=experiment_id)).job
         if wait:
             job = _wait(service, experiment_id, job)
     if job.error:
-        raise CommandError(f"no model was made: {job.error}")
-    typer.echo(f"model {job.model_version} is trained" if job.model_version else f"job {job.job_id} is under way")
+        raise CommandError(f"no model was trained: {job.error}")
+    if job.model_version:
+        typer.echo(f"model {job.model_version} is trained")
+    else:
+        typer.echo(f"job {job.job_id} is under way: samplit clusters status {experiment_id}")
 
 
 @app.command()
 def status(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: DataDirectory = None) -> None:
-    """Say what is trained, what serves, and whether it is worth it."""
-    from rich.console import Console
-    from samplit.admin.v1.clustering_service_pb2 import GetClusteringStatusRequest
-
-    from server.cli.client import clustering_service
-    from server.cli.views.clusters import status_fields
-
-    with clustering_service(address, data_dir) as service:
+    """Show which model is trained and serves, and whether segmenting by it is worth it."""
+    with open_service(ClusteringServiceStub, address, data_dir) as service:
         answer = service.GetClusteringStatus(GetClusteringStatusRequest(experiment_id=experiment_id))
     Console().print(status_fields(answer))
 
@@ -55,20 +57,14 @@ def status(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: 
 @app.command()
 def show(
     experiment_id: ExperimentId,
-    model: Annotated[int | None, typer.Option(min=1, help="a version; the newest if left out")] = None,
+    model: Annotated[int | None, typer.Option(min=1, help="version of the model; the newest if left out")] = None,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
     """Show the clusters of a model, and which models there are."""
-    from rich.console import Console
-    from samplit.admin.v1.clustering_service_pb2 import ListClusterModelsRequest
-
-    from server.cli.client import clustering_service
-    from server.cli.views.clusters import clusters_table, models_table
-
-    with clustering_service(address, data_dir) as service:
-        request = ListClusterModelsRequest(experiment_id=experiment_id, page_size=200)
-        models = service.ListClusterModels(request).models
+    with open_service(ClusteringServiceStub, address, data_dir) as service:
+        request = ListClusterModelsRequest(experiment_id=experiment_id)
+        models = read_list(service.ListClusterModels, request, lambda page: page.models).items
     shown = next((each for each in models if model in (None, each.model_version)), None)
     if shown is None:
         what = "no cluster model" if model is None else f"no cluster model {model}"
@@ -84,16 +80,12 @@ def show(
 @app.command()
 def activate(
     experiment_id: ExperimentId,
-    model: Annotated[int, typer.Argument(min=1, help="a version", show_default=False)],
+    model: Annotated[int, typer.Argument(min=1, help="version of the model", show_default=False)],
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
-    """Move to a model, such as an earlier one, and to mode AUTO."""
-    from samplit.admin.v1.clustering_service_pb2 import ActivateClusterModelRequest
-
-    from server.cli.client import clustering_service
-
-    with clustering_service(address, data_dir) as service:
+    """Segment by a model, such as an earlier one. The mode becomes AUTO."""
+    with open_service(ClusteringServiceStub, address, data_dir) as service:
         service.ActivateClusterModel(ActivateClusterModelRequest(experiment_id=experiment_id, model_version=model))
     typer.echo(f"{experiment_id} moves to model {model}")
 
@@ -102,26 +94,21 @@ def activate(
 def rename(
     experiment_id: ExperimentId,
     segment_key: Annotated[str, typer.Argument(metavar="CLUSTER", help="such as cluster:3", show_default=False)],
-    name: Annotated[str, typer.Argument(help="empty takes the given name back", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="its new name; an empty one brings back the name that was found", show_default=False)
+    ],
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
-    """Give a cluster a name, which stays."""
-    from samplit.admin.v1.clustering_service_pb2 import RenameClusterRequest
-
-    from server.cli.client import clustering_service
-
+    """Give a cluster a name, which later models keep."""
     request = RenameClusterRequest(experiment_id=experiment_id, segment_key=segment_key, name=name)
-    with clustering_service(address, data_dir) as service:
+    with open_service(ClusteringServiceStub, address, data_dir) as service:
         cluster = service.RenameCluster(request).cluster
     typer.echo(f"{cluster.segment_key} is called {cluster.name!r}")
 
 
-def _wait(service: "ClusteringServiceStub", experiment_id: str, job: "ClusteringJob") -> "ClusteringJob":
-    """The job once it ended, with a progress bar meanwhile."""
-    from rich.progress import Progress
-    from samplit.admin.v1.clustering_service_pb2 import GetClusteringStatusRequest
-
+def _wait(service: ClusteringServiceStub, experiment_id: str, job: ClusteringJob) -> ClusteringJob:
+    """Show a progress bar until the job ends, and return it then."""
     with Progress(transient=True) as progress:
         bar = progress.add_task("waiting for a worker", total=1.0)
         while not job.HasField("finished_at"):

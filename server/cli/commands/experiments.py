@@ -1,19 +1,39 @@
-"""`samplit experiments`: create, list, show, start, pause and complete them."""
+"""`samplit experiments`: creates, lists, shows, starts, pauses and completes them."""
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+from rich.console import Console
+from samplit.admin.v1.experiment_pb2 import (
+    Experiment,
+    ExperimentState,
+    OutagePolicy,
+    SegmentationConfig,
+    SegmentationMode,
+    Variant,
+)
+from samplit.admin.v1.experiment_service_pb2 import (
+    CompleteExperimentRequest,
+    CreateExperimentRequest,
+    GetExperimentRequest,
+    ListExperimentsRequest,
+    PauseExperimentRequest,
+    StartExperimentRequest,
+)
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 
+from server.cli.client import open_service
 from server.cli.errors import CommandError
-from server.cli.options import AdminAddress, DataDirectory
-
-if TYPE_CHECKING:
-    from samplit.admin.v1.experiment_pb2 import Variant
+from server.cli.options import AdminAddress, DataDirectory, ExperimentId
+from server.cli.paging import read_list
+from server.cli.views.experiments import experiment_fields, experiments_table, variants_table
 
 app = typer.Typer(help="Create experiments and change their state.", no_args_is_help=True)
-ExperimentId = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="its id", show_default=False)]
 
 
 class State(Enum):
@@ -34,7 +54,7 @@ class OutageOption(Enum):
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="for people", show_default=False)],
+    name: Annotated[str, typer.Argument(help="its name, as people see it", show_default=False)],
     variant: Annotated[
         list[str],
         typer.Option(help="""NAME or NAME=JSON, two or more: 'Control={"text": "Buy"}'""", show_default=False),
@@ -44,34 +64,35 @@ def create(
     segment_by: Annotated[
         list[str] | None, typer.Option(help="a dimension: source, device, attributes.plan, …; repeat for more")
     ] = None,
-    auto: Annotated[bool, typer.Option("--auto", help="segments that are found, once there are 1,000 users")] = False,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="segment by clusters, which are found once there are 1,000 users")
+    ] = False,
     min_samples: Annotated[int | None, typer.Option(min=0, help="users before a segment decides by itself")] = None,
-    holdout_share: Annotated[float | None, typer.Option(min=0, max=0.5, help="users who always get control")] = None,
-    baseline_share: Annotated[float | None, typer.Option(min=0, max=0.5, help="users served unsegmented")] = None,
+    holdout_share: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="share of users who always get control")
+    ] = None,
+    baseline_share: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="share of users who are served unsegmented")
+    ] = None,
     description: str = "",
     owner: str = "",
-    time_zone: Annotated[str, typer.Option(help="IANA name, of the experiment's days")] = "",
-    metric: Annotated[str, typer.Option(help="the primary one")] = "",
+    time_zone: Annotated[str, typer.Option(help="IANA name of the time zone of the experiment's days")] = "",
+    metric: Annotated[str, typer.Option(help="name of the primary metric")] = "",
     maturity: Annotated[
-        str, typer.Option(help='how long conversions take: 30m, 12h, 7d, or "auto" to find it; 0 is no limit')
+        str, typer.Option(help='how long conversions take: 30m, 12h, 7d, or "auto" to find it out; 0 is no limit')
     ] = "0",
     on_outage: Annotated[
         OutageOption, typer.Option(help="what new users get while Redis is away: control, or an error")
     ] = OutageOption.CONTROL,
-    start: Annotated[bool, typer.Option("--start", help="at once")] = False,
+    start: Annotated[bool, typer.Option("--start", help="start it at once")] = False,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
     """Create an experiment."""
-    from google.protobuf.duration_pb2 import Duration
-    from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
-
-    from server.cli.client import experiment_service
-
     if auto and segment_by:
-        raise CommandError("give --segment-by or --auto")
+        raise CommandError("give --segment-by or --auto, not both")
     mode = "AUTO" if auto else "MANUAL" if segment_by else "DISABLED"
-    experiment = experiment_pb2.Experiment(
+    experiment = Experiment(
         experiment_id=experiment_id,
         name=name,
         description=description,
@@ -79,8 +100,8 @@ def create(
         variants=[parse_variant(text) for text in variant],
         control_variant_id=control,
         primary_metric=metric,
-        segmentation=experiment_pb2.SegmentationConfig(
-            mode=experiment_pb2.SegmentationMode.Value(f"SEGMENTATION_MODE_{mode}"),
+        segmentation=SegmentationConfig(
+            mode=SegmentationMode.Value(f"SEGMENTATION_MODE_{mode}"),
             segment_by=segment_by or [],
             min_samples_per_segment=min_samples,
         ),
@@ -89,78 +110,51 @@ def create(
         time_zone=time_zone,
         maturity=Duration(seconds=0 if maturity == "auto" else parse_seconds(maturity)),
         auto_maturity=maturity == "auto",
-        on_outage=experiment_pb2.OutagePolicy.Value(f"OUTAGE_POLICY_{on_outage.name}"),
+        on_outage=OutagePolicy.Value(f"OUTAGE_POLICY_{on_outage.name}"),
     )
-    with experiment_service(address, data_dir) as service:
-        created = service.CreateExperiment(experiment_service_pb2.CreateExperimentRequest(experiment=experiment))
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
+        created = service.CreateExperiment(CreateExperimentRequest(experiment=experiment))
         experiment_id = created.experiment.experiment_id
         if start:
-            service.StartExperiment(experiment_service_pb2.StartExperimentRequest(experiment_id=experiment_id))
+            service.StartExperiment(StartExperimentRequest(experiment_id=experiment_id))
     typer.echo(f"{experiment_id} is {'RUNNING' if start else 'DRAFT'}")
 
 
 @app.command("list")
 def list_experiments(
-    state: Annotated[State | None, typer.Option(help="only these")] = None,
+    state: Annotated[State | None, typer.Option(help="only experiments in this state")] = None,
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
     """List all experiments, newest first."""
-    from rich.console import Console
-    from samplit.admin.v1.experiment_pb2 import Experiment, ExperimentState
-    from samplit.admin.v1.experiment_service_pb2 import ListExperimentsRequest
-
-    from server.cli.client import experiment_service
-    from server.cli.views.experiments import experiments_table
-
-    request = ListExperimentsRequest(page_size=200)
+    request = ListExperimentsRequest()
     if state is not None:
         request.state = ExperimentState.Value(f"EXPERIMENT_STATE_{state.name}")
-    experiments: list[Experiment] = []
-    with experiment_service(address, data_dir) as service:
-        while True:
-            page = service.ListExperiments(request)
-            experiments += page.experiments
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
-    Console().print(experiments_table(experiments))
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
+        experiments = read_list(service.ListExperiments, request, lambda page: page.experiments)
+    Console().print(experiments_table(experiments.items))
 
 
 @app.command()
 def show(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: DataDirectory = None) -> None:
     """Show an experiment with its variants."""
-    from rich.console import Console
-    from samplit.admin.v1.experiment_service_pb2 import GetExperimentRequest
-
-    from server.cli.client import experiment_service
-    from server.cli.views.experiments import experiment_fields, variants_table
-
-    with experiment_service(address, data_dir) as service:
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
         experiment = service.GetExperiment(GetExperimentRequest(experiment_id=experiment_id)).experiment
     Console().print(experiment_fields(experiment), variants_table(experiment))
 
 
 @app.command()
 def start(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: DataDirectory = None) -> None:
-    """Let it allocate: DRAFT or PAUSED to RUNNING."""
-    from samplit.admin.v1.experiment_service_pb2 import StartExperimentRequest
-
-    from server.cli.client import experiment_service
-
-    with experiment_service(address, data_dir) as service:
+    """Start or resume an experiment: from DRAFT or PAUSED to RUNNING."""
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
         service.StartExperiment(StartExperimentRequest(experiment_id=experiment_id))
     typer.echo(f"{experiment_id} is RUNNING")
 
 
 @app.command()
 def pause(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: DataDirectory = None) -> None:
-    """Let users keep what they have, and give others control: RUNNING to PAUSED."""
-    from samplit.admin.v1.experiment_service_pb2 import PauseExperimentRequest
-
-    from server.cli.client import experiment_service
-
-    with experiment_service(address, data_dir) as service:
+    """Pause an experiment: users keep their variant, new users get control."""
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
         service.PauseExperiment(PauseExperimentRequest(experiment_id=experiment_id))
     typer.echo(f"{experiment_id} is PAUSED")
 
@@ -172,19 +166,15 @@ def complete(
     address: AdminAddress = None,
     data_dir: DataDirectory = None,
 ) -> None:
-    """End it: everyone gets the winner."""
-    from samplit.admin.v1.experiment_service_pb2 import CompleteExperimentRequest
-
-    from server.cli.client import experiment_service
-
+    """Complete an experiment: everyone gets the winner."""
     request = CompleteExperimentRequest(experiment_id=experiment_id, winner_variant_id=winner)
-    with experiment_service(address, data_dir) as service:
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
         service.CompleteExperiment(request)
     typer.echo(f"{experiment_id} is COMPLETED; everyone gets {winner}")
 
 
 def parse_seconds(text: str) -> int:
-    """The seconds of a duration such as 90s, 30m, 12h or 7d. Raises CommandError."""
+    """Return the seconds of a duration such as 90s, 30m, 12h or 7d. Raises CommandError."""
     match = re.fullmatch(r"(\d{1,7})([smhd])", text)
     if text == "0":
         return 0
@@ -193,16 +183,14 @@ def parse_seconds(text: str) -> int:
     return int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]
 
 
-def parse_variant(text: str) -> "Variant":
-    """A variant from NAME or NAME=JSON. Raises CommandError where the JSON is not an object."""
-    from google.protobuf import json_format
-    from google.protobuf.struct_pb2 import Struct
-    from samplit.admin.v1.experiment_pb2 import Variant
-
+def parse_variant(text: str) -> Variant:
+    """Return the variant of NAME or NAME=JSON. Raises CommandError where the JSON is not an object."""
     name, equals, content = text.partition("=")
     if not equals:
         return Variant(name=name.strip())
     try:
         return Variant(name=name.strip(), content=json_format.Parse(content, Struct()))
     except json_format.ParseError:
-        raise CommandError(f"the content of variant {name.strip()!r} is no JSON object: {content}") from None
+        raise CommandError(
+            f'the content of variant {name.strip()!r} is no JSON object: {content}; give one such as {{"text": "Buy"}}'
+        ) from None

@@ -2,15 +2,23 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
+from server.cli.client import Plane, open_service
 from server.cli.errors import CommandError
 from server.cli.options import DataDirectory
-
-if TYPE_CHECKING:
-    from server.cli.replay.log import Columns
+from server.cli.problems import describe_status
+from server.cli.replay import plan, session
+from server.cli.replay.errors import RefusedError, ReplayError
+from server.cli.replay.log import demo as simulation
+from server.cli.replay.log.columns import Columns, parse_attributes, parse_web
+from server.cli.replay.log.users import parse_users, read_csv
+from server.cli.replay.report.tables import print_report
 
 
 def replay_log(
@@ -55,14 +63,6 @@ def replay_log(
     had that variant, each at most once. It stops at the first user for whom
     no such logged user is left: the users before are the sample.
     """
-    from rich.console import Console
-
-    from server.cli.client import allocation_service, experiment_service
-    from server.cli.problems import describe_status
-    from server.cli.replay import demo as simulation
-    from server.cli.replay import log, plan, report, session
-    from server.cli.replay.errors import RefusedError, ReplayError
-
     if demo and any((file, variant, outcome, user, attributes, web, segment_by, control)):
         raise CommandError("--demo brings its own log: leave out FILE and the options that describe it")
     if demo:
@@ -76,9 +76,9 @@ def replay_log(
             rows, columns, title = simulation.simulate(seed), simulation.COLUMNS, "Demo"
         else:
             path, columns = _described(file, variant, outcome, user, attributes, web)
-            rows, title = log.read_csv(path), f"Replay of {path.name.split('.')[0]}"
+            rows, title = read_csv(path), f"Replay of {path.name.split('.')[0]}"
         title = name or title
-        users = log.parse_users(rows, columns)
+        users = parse_users(rows, columns)
         variants = plan.variant_ids(users)
         wanted = session.plans(
             plan.Plan(
@@ -93,8 +93,8 @@ def replay_log(
             compare,
         )
         with (
-            experiment_service(admin_address, data_dir) as experiments,
-            allocation_service(address, data_dir) as allocations,
+            open_service(ExperimentServiceStub, admin_address, data_dir) as experiments,
+            open_service(AllocationServiceStub, address, data_dir, Plane.ALLOCATION) as allocations,
         ):
             task = session.Session(users, columns, seed, batch, limit)
             runs = session.replay(task, wanted, experiments, allocations, err)
@@ -102,7 +102,7 @@ def replay_log(
         raise CommandError(describe_status(error.status)) from None
     except ReplayError as error:
         raise CommandError(str(error)) from None
-    report.print_report(out, users, runs)
+    print_report(out, users, runs)
     for each in wanted.values():
         out.print(f"samplit results {each.experiment_id}", style="dim", highlight=False)
 
@@ -114,10 +114,7 @@ def _described(
     user: str | None,
     attributes: str | None,
     web: list[str] | None,
-) -> "tuple[Path, Columns]":
-    from server.cli.replay.log import Columns
-    from server.cli.replay.mapping import parse_attributes, parse_web
-
+) -> tuple[Path, Columns]:
     if not (file and variant and outcome):
         raise CommandError("a replay needs FILE, --variant and --outcome, or --demo")
     return file, Columns(variant, outcome, user, parse_web(web or ()), parse_attributes(attributes or ""))

@@ -1,138 +1,21 @@
 """`samplit results`: what an experiment has counted, for each segment and variant."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from rich.console import Console
+from samplit.admin.v1.experiment_service_pb2 import GetExperimentResultsRequest
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 
-import typer
-
-from server.cli.options import AdminAddress, DataDirectory
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from samplit.admin.v1.experiment_service_pb2 import (
-        Estimate,
-        GetExperimentResultsResponse,
-        SegmentResult,
-        VariantResult,
-    )
-
-_DISTRUST = 0.001  # the p-value of the sample-ratio check below which something is broken
+from server.cli.client import open_service
+from server.cli.options import AdminAddress, DataDirectory, ExperimentId
+from server.cli.views.results import conclusions, estimates_table, published_text, results_table
 
 
-def show_results(
-    experiment_id: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="its id", show_default=False)],
-    address: AdminAddress = None,
-    data_dir: DataDirectory = None,
-) -> None:
+def show_results(experiment_id: ExperimentId, address: AdminAddress = None, data_dir: DataDirectory = None) -> None:
     """Show allocations and conversions for each segment and variant."""
-    from rich.console import Console
-    from samplit.admin.v1.experiment_service_pb2 import GetExperimentResultsRequest
-
-    from server.cli.client import experiment_service
-
-    with experiment_service(address, data_dir) as service:
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
         answer = service.GetExperimentResults(GetExperimentResultsRequest(experiment_id=experiment_id))
     console = Console()
     console.print(results_table(answer))
     console.print(estimates_table(answer))
     for line in conclusions(answer):
         console.print(line, highlight=False, markup=False)
-    console.print(_published(answer), style="dim")
-
-
-def results_table(answer: "GetExperimentResultsResponse") -> "Table":
-    """A block for each segment, then one for all. A segment that still learns has "37 of 100" beside its name."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("Segment", overflow="fold")
-    table.add_column("Variant", overflow="fold")
-    for name in ("Allocations", "Conversions", "Rate"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for segment in answer.segments:
-        _add_block(table, segment_title(segment), segment.variants)
-    if [segment.segment_key for segment in answer.segments] != ["global"]:
-        _add_block(table, "All", answer.totals)
-    return table
-
-
-def segment_title(segment: "SegmentResult") -> str:
-    """Its name, and how far it is where it does not decide by itself yet."""
-    name = segment.segment_display_name or segment.segment_key
-    if segment.trials >= segment.min_samples:
-        return name
-    return f"{name} ({segment.trials:,} of {segment.min_samples:,})"
-
-
-def estimates_table(answer: "GetExperimentResultsResponse") -> "Table":
-    """For each variant, over all users: rates free of the bias of adaptive allocation, and the chance to be best."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("All users", overflow="fold")
-    for name in ("Rate, 90 % interval", "Over control, points", "Best"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for variant in answer.totals:
-        table.add_row(
-            Text(variant.name or variant.variant_id),
-            Text(_percent(variant.estimated_rate) if variant.HasField("estimated_rate") else "not enough data"),
-            Text(_points(variant.difference) if variant.HasField("difference") else "–"),
-            f"{variant.probability_best:.0%}" if variant.HasField("probability_best") else "–",
-        )
-    return table
-
-
-def conclusions(answer: "GetExperimentResultsResponse") -> list[str]:
-    """What the experiment brought, or that the data are too few to say."""
-    lines = [_lift("Adaptive over control for everyone", answer, "adaptive_lift")]
-    if any(segment.segment_key != "global" for segment in answer.segments):
-        lines.append(_lift("Segmented over unsegmented", answer, "segmentation_lift"))
-    if answer.bot_requests:
-        lines.append(f"Bots asked {answer.bot_requests:,} times; they are in none of the counts.")
-    if answer.HasField("sample_ratio_p_value") and answer.sample_ratio_p_value < _DISTRUST:
-        lines.append(
-            f"Variants were not drawn as often as they should have been (p = {answer.sample_ratio_p_value:.1g}): "
-            "do not trust these results."
-        )
-    return lines
-
-
-def _lift(
-    name: str, answer: "GetExperimentResultsResponse", field: Literal["adaptive_lift", "segmentation_lift"]
-) -> str:
-    if not answer.HasField(field):
-        return f"{name}: not enough data"
-    return f"{name}: {_points(getattr(answer, field))} points, 90 % interval"
-
-
-def _percent(estimate: "Estimate") -> str:
-    return f"{estimate.value:.1%} [{estimate.lower:.1%}, {estimate.upper:.1%}]"
-
-
-def _points(estimate: "Estimate") -> str:
-    return f"{100 * estimate.value:+.1f} [{100 * estimate.lower:+.1f}, {100 * estimate.upper:+.1f}]"
-
-
-def _add_block(table: "Table", title: str, variants: Iterable["VariantResult"]) -> None:
-    from rich.text import Text
-
-    for index, variant in enumerate(variants):
-        table.add_row(
-            Text(title if index == 0 else ""),
-            Text(variant.name or variant.variant_id),
-            f"{variant.allocations:,}",
-            f"{variant.conversions:,}",
-            f"{variant.rate:.1%}" if variant.HasField("rate") else "–",
-        )
-    table.add_section()
-
-
-def _published(answer: "GetExperimentResultsResponse") -> str:
-    from server.cli.views.experiments import format_time
-
-    if not answer.HasField("published_at"):
-        return "Nothing has been learned yet."
-    return f"Learning step {answer.posterior_version:,}, published {format_time(answer.published_at)}."
+    console.print(published_text(answer), style="dim")

@@ -1,1 +1,4 @@
-"""Runs a logged experiment through a running server, to see what adaptive allocation would have done with its users."""
+"""Replays a logged experiment through a running server.
+
+`log` reads the log, the modules of this folder drive the run, and `report` shows what came of it.
+"""

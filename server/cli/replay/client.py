@@ -1,5 +1,7 @@
-"""The running server, as a replay uses it. Every call but the creation may be repeated without effect: a user keeps
-the variant, and an event counts once."""
+"""The running server, as a replay uses it.
+
+Every call but the creation may be repeated without effect: a user keeps the variant, and an event counts once.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,8 @@ from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceS
 from samplit.allocation.v1.context_pb2 import WebContext
 
 from server.cli.replay.errors import RefusedError, ReplayError
-from server.cli.replay.log import Columns, LoggedUser
+from server.cli.replay.log.columns import Columns
+from server.cli.replay.log.users import LoggedUser
 from server.cli.replay.plan import Plan
 from server.cli.replay.retry import with_retries
 
@@ -25,7 +28,7 @@ _LEARNING_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Choice:
-    """What the server decided: the variant as the log names it, and the segment's key and name for people."""
+    """What the server decided for a user: the variant as the log names it, and the segment's key and display name."""
 
     variant: str
     segment_key: str
@@ -33,30 +36,29 @@ class Choice:
 
 
 class ReplayClient:
-    """Speaks about one experiment."""
+    """Calls the server for the one experiment of a plan, which `start` creates."""
 
     def __init__(
         self, experiments: ExperimentServiceStub, allocations: AllocationServiceStub, plan: Plan, columns: Columns
     ) -> None:
-        """`start` creates the experiment."""
         self._experiments = experiments
         self._allocations = allocations
         self._plan = plan
         self._columns = columns
 
     def start(self) -> None:
-        """Create and start the experiment. Without a server this fails at once, so that nobody waits for nothing."""
+        """Create and start the experiment. The creation is not retried, so that without a server nobody has to wait."""
         self._experiments.CreateExperiment(admin.CreateExperimentRequest(experiment=self._plan.to_experiment()))
         request = admin.StartExperimentRequest(experiment_id=self._plan.experiment_id, request_id=uuid4().hex)
         with_retries(lambda: self._experiments.StartExperiment(request))
 
     def allocate(self, users: Sequence[LoggedUser]) -> list[Choice]:
-        """One choice for each user, in order."""
+        """Return the server's choice for each user, in their order. Raises RefusedError, ReplayError, grpc.RpcError."""
         request = allocation.AllocateUsersRequest(requests=[self._request(user) for user in users])
         return with_retries(lambda: self._choices(request))
 
     def convert(self, users: Sequence[LoggedUser]) -> None:
-        """Record that these users converted."""
+        """Record a conversion of each user. Raises RefusedError, ReplayError, grpc.RpcError."""
         requests = [
             allocation.RecordConversionRequest(
                 user_identifier=user.user, experiment_id=self._plan.experiment_id, event_id=f"row-{user.row}"
@@ -67,7 +69,11 @@ class ReplayClient:
             with_retries(lambda: self._record(allocation.RecordConversionsRequest(requests=requests)))
 
     def wait_until_learned(self, allocations: int, conversions: int, after_version: int) -> int:
-        """Wait until that much is counted and a later posterior serves; answers its version. Raises ReplayError."""
+        """Wait until the server has counted so much and serves a later posterior; return the version of that posterior.
+
+        Raises:
+            ReplayError: it did not within 30 seconds.
+        """
         request = admin.GetExperimentResultsRequest(
             experiment_id=self._plan.experiment_id, view=admin.RESULTS_VIEW_COUNTS
         )
@@ -129,5 +135,5 @@ class ReplayClient:
 
 
 def _known(columns: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
-    """The values by field or attribute name, without empty ones, which are unknown."""
+    """Return the values by field or attribute name. Empty values are left out, because they are unknown."""
     return {name: values[column] for name, column in columns.items() if values[column]}

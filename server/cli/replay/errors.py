@@ -1,4 +1,4 @@
-"""What can be wrong with a replay, for people."""
+"""The errors of a replay, with texts for people."""
 
 from google.rpc import status_pb2
 
@@ -11,6 +11,5 @@ class RefusedError(ReplayError):
     """The server refused one item of a batch."""
 
     def __init__(self, status: status_pb2.Status) -> None:
-        """`status` as the item carried it."""
         super().__init__(status.message)
         self.status = status

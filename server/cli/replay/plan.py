@@ -8,14 +8,18 @@ from datetime import datetime
 from samplit.admin.v1 import experiment_pb2
 
 from server.cli.replay.errors import ReplayError
-from server.cli.replay.log import LoggedUser
+from server.cli.replay.log.users import LoggedUser
 
 _MAX_ID = 63
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`variants` leads from ids to the values of the log; `segment_by` empty is unsegmented."""
+    """The settings of the experiment.
+
+    variants: by variant id, the value that stands in the log.
+    segment_by: dimensions; empty for no segments.
+    """
 
     experiment_id: str
     name: str
@@ -26,7 +30,7 @@ class Plan:
     baseline_share: float
 
     def to_experiment(self) -> experiment_pb2.Experiment:
-        """As CreateExperiment takes it."""
+        """Return the message for CreateExperiment."""
         manual = experiment_pb2.SEGMENTATION_MODE_MANUAL
         return experiment_pb2.Experiment(
             experiment_id=self.experiment_id,
@@ -44,7 +48,7 @@ class Plan:
 
 
 def slug(text: str) -> str:
-    """An id made of the text's letters and digits. Raises ReplayError where it has none."""
+    """Return an id made of the text's letters and digits. Raises ReplayError where it has none."""
     made = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")[:_MAX_ID]
     if not made:
         raise ReplayError(f"no id can be made from {text!r}: it has no letter a-z and no digit")
@@ -52,12 +56,12 @@ def slug(text: str) -> str:
 
 
 def unique_id(name: str, now: datetime) -> str:
-    """An id for this run, to the second, of at most 32 characters."""
+    """Return an id for this run: a slug of the name with the time to the second, at most 32 characters."""
     return f"{slug(name)[:20]}-{now:%m%d-%H%M%S}"
 
 
 def variant_ids(users: Sequence[LoggedUser]) -> dict[str, str]:
-    """The log's variants by id, in alphabetical order. Raises ReplayError where two would have the same id."""
+    """Return the log's variants by id, in alphabetical order. Raises ReplayError where two would have the same id."""
     variants: dict[str, str] = {}
     for value in sorted({user.variant for user in users}):
         if variants.setdefault(slug(value), value) != value:
@@ -68,7 +72,10 @@ def variant_ids(users: Sequence[LoggedUser]) -> dict[str, str]:
 
 
 def find_control(variants: dict[str, str], wanted: str | None) -> str:
-    """The id of the control: by the log's value or by id, else the first. Raises ReplayError."""
+    """Return the id of the control variant. Raises ReplayError.
+
+    wanted: its value in the log or its id; None takes the first variant.
+    """
     if wanted is None:
         return next(iter(variants))
     for key, value in variants.items():

@@ -13,16 +13,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from server.cli.replay.log import Cell, LoggedUser
+from server.cli.replay.log.users import Cell, LoggedUser
 
 ARRIVALS, OUTCOMES = 0, 1
 
 
 class Queues:
-    """Logged users by cell and variant, taken from the front."""
+    """Logged users by cell and variant, taken from the front. Each queue keeps the order of `users`."""
 
     def __init__(self, users: Iterable[LoggedUser]) -> None:
-        """The queues keep the order of `users`."""
         self._queues: dict[tuple[Cell, str], list[LoggedUser]] = defaultdict(list)
         for user in users:
             self._queues[user.cell, user.variant].append(user)
@@ -30,11 +29,11 @@ class Queues:
             queue.reverse()
 
     def take(self, cell: Cell, variant: str) -> LoggedUser | None:
-        """The next user of the cell who had the variant; None where there is none left, which ends the evaluation."""
+        """Return the next user of the cell who had the variant, or None if none is left, which ends the evaluation."""
         queue = self._queues.get((cell, variant))
         return queue.pop() if queue else None
 
 
 def shuffled(users: Sequence[LoggedUser], seed: int, purpose: int) -> list[LoggedUser]:
-    """A random order of its own for each seed and purpose (ARRIVALS or OUTCOMES)."""
+    """Return the users in a random order, which differs for each seed and purpose (ARRIVALS or OUTCOMES)."""
     return [users[index] for index in np.random.default_rng([seed, purpose]).permutation(len(users))]

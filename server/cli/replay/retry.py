@@ -1,4 +1,4 @@
-"""Patience with a server that restarts. Only for calls that may be repeated, as all calls of a replay may."""
+"""Repeats calls while a server restarts. Only for calls that may be repeated, as all calls of a replay may."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 
 
 def with_retries(call: Callable[[], T], give_up_after: float = 60.0) -> T:
-    """What the call returns, tried again with doubling delays while it fails for a passing reason.
+    """Return what the call returns. While it fails for a passing reason, try again after delays that double.
 
     Raises:
         grpc.RpcError, RefusedError: for a lasting reason, or after `give_up_after` seconds.

@@ -1,6 +1,6 @@
 """The replay itself: users arrive in batches, the server chooses, the log answers, the server learns.
 
-The stop rule is that of server.replay.queues: the run ends at the first user whose queue is empty, and the users
+The stop rule is that of server.cli.replay.queues: the run ends at the first user whose queue is empty, and the users
 before are the sample.
 """
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.cli.replay.client import Choice
-from server.cli.replay.log import LoggedUser
+from server.cli.replay.log.users import LoggedUser
 from server.cli.replay.queues import ARRIVALS, OUTCOMES, Queues, shuffled
 
 
 class Server(Protocol):
-    """What a run needs of a server: server.replay.client.ReplayClient has it."""
+    """What a run needs of a server: server.cli.replay.client.ReplayClient has it."""
 
     def allocate(self, users: Sequence[LoggedUser]) -> list[Choice]:
-        """One choice for each user, in order."""
+        """Return the choice for each user, in their order."""
 
     def convert(self, users: Sequence[LoggedUser]) -> None:
-        """Record that these users converted."""
+        """Record a conversion of each user."""
 
     def wait_until_learned(self, allocations: int, conversions: int, after_version: int) -> int:
-        """Wait until that much is counted and a posterior after that version serves; answers its version."""
+        """Wait until the server has counted so much and serves a posterior after that version; return its version."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Run:
-    """The sample in order of arrival, and where it ended: None if every user arrived."""
+    """The sample in order of arrival, and the user at whom it stopped; None if every user arrived."""
 
     steps: list[Step]
     stopped_at: tuple[LoggedUser, Choice] | None
 
     @property
     def successes(self) -> int:
-        """How many of the sample converted."""
+        """How many users of the sample converted."""
         return sum(step.outcome.success for step in self.steps)
 
 

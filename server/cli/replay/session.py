@@ -10,15 +10,16 @@ from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceS
 
 from server.cli.replay.client import ReplayClient
 from server.cli.replay.errors import ReplayError
-from server.cli.replay.log import Columns, LoggedUser
+from server.cli.replay.log.columns import Columns
+from server.cli.replay.log.users import LoggedUser
 from server.cli.replay.plan import Plan
-from server.cli.replay.report import ending
+from server.cli.replay.report.tables import ending
 from server.cli.replay.run import Run, run
 
 
 @dataclass(frozen=True)
 class Session:
-    """What is replayed, and in which order."""
+    """Who is replayed, in which order (`seed`), how many a call (`batch`), and how many at most (`limit`)."""
 
     users: Sequence[LoggedUser]
     columns: Columns
@@ -28,7 +29,7 @@ class Session:
 
 
 def plans(plan: Plan, compare: bool) -> dict[str, Plan]:
-    """The experiments to create, by the name that the report gives them."""
+    """Return the experiments to create, by the names that the report gives them."""
     if not compare:
         return {"adaptive": plan}
     unsegmented = replace(

@@ -1,1 +1,1 @@
-"""What commands print: tables and texts. Texts of users are never taken as markup."""
+"""Tables and texts that commands print. Names and other texts of users are printed as they are, never as markup."""

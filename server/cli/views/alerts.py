@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 from samplit.admin.v1.alert_service_pb2 import Alert, AlertKind
 
-from server.cli.views.experiments import format_time
+from server.cli.views.formats import format_time
 
 
 def alerts_table(alerts: Sequence[Alert]) -> Table:
-    """A row each: what is wrong, then its kind and id, then what has become of it."""
+    """Show a row for each alert: what is wrong, its kind and id, and then who looks after it or when it ended."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Raised, UTC", no_wrap=True)
     table.add_column("Alert", overflow="fold")

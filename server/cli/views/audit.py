@@ -12,14 +12,14 @@ from rich.text import Text
 from samplit.admin.v1.audit_service_pb2 import AuditEvent
 
 _MOST_CHANGES = 4
-_MOST_VALUE = 40
+_LONGEST_VALUE = 40
 _LEAST_WIDTH = 20
-_FIRST = ("name", "state")  # of what is new, these say most
+_FIRST = ("name", "state")  # shown before other fields, because they say most of a new experiment
 _ABSENT = object()
 
 
 def audit_table(events: Sequence[AuditEvent]) -> Table:
-    """A row each."""
+    """Show a row for each event."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("When, UTC", no_wrap=True)
     table.add_column("Who", no_wrap=True)
@@ -32,7 +32,7 @@ def audit_table(events: Sequence[AuditEvent]) -> Table:
 
 
 def _change(event: AuditEvent) -> str:
-    """A line for each field that changed, or for the first ones."""
+    """Return a line for each field that changed, and how many more there are past the first few."""
     lines = list(_lines(MessageToDict(event.before), MessageToDict(event.after)))
     more = len(lines) - _MOST_CHANGES
     return "\n".join(lines[:_MOST_CHANGES] + ([f"and {more} more"] if more > 0 else [])) or "–"
@@ -41,17 +41,17 @@ def _change(event: AuditEvent) -> str:
 def _lines(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for name in sorted(before.keys() | after.keys(), key=lambda name: (name not in _FIRST, name)):
         old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
-        place = f"{path}.{name}" if path else name.replace("_", " ")
+        field = f"{path}.{name}" if path else name.replace("_", " ")
         if all(isinstance(each, dict) or each is _ABSENT for each in (old, new)):
-            yield from _lines(before.get(name, {}), after.get(name, {}), place)
+            yield from _lines(before.get(name, {}), after.get(name, {}), field)
         elif _text(old) != _text(new):
             was = "" if old is _ABSENT else f"{_short(old)} → "
-            yield f"{place}: {was}{_short(new)}"
+            yield f"{field}: {was}{_short(new)}"
 
 
 def _short(value: Any) -> str:
     text = _text(value)
-    return text if len(text) <= _MOST_VALUE else f"{text[: _MOST_VALUE - 1]}…"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _text(value: Any) -> str:

@@ -12,11 +12,12 @@ from samplit.admin.v1.clustering_service_pb2 import (
     GetClusteringStatusResponse,
 )
 
-from server.cli.views.experiments import fields_table, format_time
+from allocator.wording import evidence_text
+from server.cli.views.formats import fields_table, format_time
 
 
 def status_fields(answer: GetClusteringStatusResponse) -> Table:
-    """Every field, a row each."""
+    """Show a row for each thing that is known of the clusters of an experiment."""
     fields = {"": answer.summary, "assignments": f"{answer.assignments:,}"}
     if answer.HasField("job"):
         fields["last training"] = _job(answer.job)
@@ -33,12 +34,12 @@ def status_fields(answer: GetClusteringStatusResponse) -> Table:
     if answer.HasField("evidence"):
         evidence = answer.evidence
         beaten = "every variant is" if evidence.every_variant_is_beaten else "not every variant is"
-        fields["evidence"] = f"{evidence.e_value:,.3g} of {evidence.needed:,.0f} needed; {beaten} beaten somewhere"
+        fields["evidence"] = f"{evidence_text(evidence.e_value, evidence.needed)}; {beaten} beaten in some cluster"
     return fields_table(fields)
 
 
 def clusters_table(model: ClusterModel) -> Table:
-    """A row each, the largest first."""
+    """Show a row for each cluster, the largest first, and how well the model separates them."""
     table = Table("Cluster", "Name", box=box.SIMPLE_HEAD, title=f"model {model.model_version}")
     table.add_column("Share", justify="right")
     table.add_column("")
@@ -53,7 +54,7 @@ def clusters_table(model: ClusterModel) -> Table:
 
 
 def models_table(models: Sequence[ClusterModel]) -> Table:
-    """A row each, the newest first."""
+    """Show a row for each model, the newest first."""
     table = Table("Model", "Trained", box=box.SIMPLE_HEAD)
     for name in ("Assignments", "Clusters"):
         table.add_column(name, justify="right")
@@ -73,4 +74,4 @@ def _job(job: ClusteringJob) -> str:
     state = ClusteringJobState.Name(job.state).removeprefix("CLUSTERING_JOB_STATE_")
     if job.HasField("finished_at"):
         return f"{state}, {format_time(job.finished_at)}" + (f": {job.error}" if job.error else "")
-    return f"{state} {job.stage} {job.progress:.0%}, asked for by {job.actor}, {format_time(job.requested_at)}"
+    return f"{state} {job.stage} {job.progress:.0%}, requested by {job.actor}, {format_time(job.requested_at)}"

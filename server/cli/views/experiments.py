@@ -1,20 +1,20 @@
 """Experiments as tables. Texts of users are never taken as markup."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC
+from collections.abc import Sequence
 
 from google.protobuf import json_format
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.table import Table
 from rich.text import Text
 from samplit.admin.v1.experiment_pb2 import Experiment, ExperimentState, OutagePolicy, SegmentationMode
 
+from server.cli.views.formats import fields_table, format_time
+
 _ID_WIDTH = 44
 
 
 def experiments_table(experiments: Sequence[Experiment]) -> Table:
-    """One row each."""
+    """Show a row for each experiment."""
     table = Table(box=box.SIMPLE_HEAD)
     longest = max((len(experiment.experiment_id) for experiment in experiments), default=0)
     table.add_column("Id", overflow="fold", no_wrap=longest <= _ID_WIDTH)  # to be copied, so in one piece
@@ -32,7 +32,7 @@ def experiments_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def experiment_fields(experiment: Experiment) -> Table:
-    """Every field but the variants, a row each."""
+    """Show a row for each field but the variants."""
     segmentation = experiment.segmentation
     fields = {
         "id": experiment.experiment_id,
@@ -60,18 +60,8 @@ def experiment_fields(experiment: Experiment) -> Table:
     return fields_table(fields)
 
 
-def fields_table(fields: Mapping[str, str]) -> Table:
-    """A row each. Texts of users are never taken as markup."""
-    table = Table(box=None, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name, Text(value or "–"))
-    return table
-
-
 def variants_table(experiment: Experiment) -> Table:
-    """The variants with their contents."""
+    """Show a row for each variant, with its content."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Variant", overflow="fold")
     table.add_column("Name")
@@ -81,11 +71,6 @@ def variants_table(experiment: Experiment) -> Table:
         name = f"{variant.name} (retired)" if variant.retired else variant.name
         table.add_row(Text(variant.variant_id), Text(name), Text(content))
     return table
-
-
-def format_time(stamp: Timestamp) -> str:
-    """To the second, in UTC."""
-    return f"{stamp.ToDatetime(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _state(experiment: Experiment) -> str:

@@ -19,13 +19,15 @@ from samplit.admin.v1.recommendation_service_pb2 import (
 )
 from samplit.admin.v1.segmentation_service_pb2 import Segmentation
 
-from server.cli.views.experiments import fields_table, format_time
+from allocator.wording import count_text, evidence_text, lift_text
+from server.cli.views.formats import fields_table, format_time
 
+VANISHED_FROM = 500.0  # allocator.segmentation.VANISHED_BOUND, which takes a second to import
 _MOST_DIMENSIONS = 8
 
 
 def check_lines(experiment_id: str, check: CheckEligibilityResponse) -> RenderableType:
-    """What was found, what is recommended, and what was done."""
+    """Show what a check found, what it recommends, and what it did."""
     parts: list[RenderableType] = [Text(f"{experiment_id}: {check.summary}", style="bold"), _conditions(check)]
     parts += [Text(f"recommended: {_recommended(each)}") for each in check.recommendations]
     if check.action:
@@ -34,7 +36,7 @@ def check_lines(experiment_id: str, check: CheckEligibilityResponse) -> Renderab
 
 
 def recommendations_table(recommendations: Sequence[Recommendation]) -> Table:
-    """A row each."""
+    """Show a row for each recommendation."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Id", no_wrap=True)
     for name in ("Experiment", "What", "Expected lift", "Evidence", "State"):
@@ -45,7 +47,7 @@ def recommendations_table(recommendations: Sequence[Recommendation]) -> Table:
             each.recommendation_id,
             Text(each.experiment_id),
             Text(each.summary),
-            lift_text(each.expected_lift) if each.HasField("expected_lift") else "–",
+            _lift(each.expected_lift) if each.HasField("expected_lift") else "–",
             _evidence(each) or "–",
             f"{state} by {each.decided_by}" if each.decided_by else state,
         )
@@ -59,7 +61,11 @@ def explanation(
     metrics: GetSegmentationMetricsResponse | None,
     clusters: str | None,
 ) -> RenderableType:
-    """One page."""
+    """Show on one page why an experiment is or is not segmented, and what would change that.
+
+    metrics: what segmenting has brought; None while the experiment is not segmented.
+    clusters: the summary of its clustering; None if it is not segmented by clusters.
+    """
     config = segmentation.config
     mode = SegmentationMode.Name(config.mode).removeprefix("SEGMENTATION_MODE_")
     by = f", by {', '.join(config.segment_by)}" if config.segment_by else ""
@@ -71,7 +77,7 @@ def explanation(
     if segmentation.HasField("pending"):
         pending = segmentation.pending
         what = SegmentationMode.Name(pending.mode).removeprefix("SEGMENTATION_MODE_")
-        parts.append(Text(f"being prepared since {format_time(pending.requested_at)}: {what}"))
+        parts.append(Text(f"segmentation {what} is being prepared since {format_time(pending.requested_at)}"))
     if clusters:
         parts.append(Text(f"clusters: {clusters}"))
     if metrics is not None:
@@ -85,29 +91,29 @@ def explanation(
 
 
 def metrics_fields(metrics: GetSegmentationMetricsResponse) -> Table:
-    """Expected beside measured."""
+    """Show the measured lift of segmenting beside the expected one."""
     fields = {"segments": f"{metrics.segments_count}"}
     if metrics.HasField("serves_since"):
         fields["serves since"] = format_time(metrics.serves_since)
     if metrics.HasField("expected_lift"):
-        fields["expected lift"] = lift_text(metrics.expected_lift)
-    fields["measured lift"] = lift_text(metrics.avg_lift) if metrics.HasField("avg_lift") else "not enough data"
+        fields["expected lift"] = _lift(metrics.expected_lift)
+    fields["measured lift"] = _lift(metrics.avg_lift) if metrics.HasField("avg_lift") else "not enough data"
     fields["basis"] = metrics.basis
     if metrics.HasField("best_segment"):
         fields["best segment"] = _segment(metrics.best_segment)
         fields["worst segment"] = _segment(metrics.worst_segment)
     if metrics.HasField("vanished"):
-        fields["vanished?"] = f"{metrics.vanished:,.3g}; from 500 on it is turned off"
+        evidence = evidence_text(metrics.vanished, VANISHED_FROM)
+        fields["evidence that the lift vanished"] = f"{evidence}; with enough, turning off is recommended"
     return fields_table(fields)
 
 
-def lift_text(lift: Estimate) -> str:
-    """In points of conversion rate."""
-    return f"{lift.value:+.2%} (90 %: {lift.lower:+.2%} to {lift.upper:+.2%})"
+def _lift(lift: Estimate) -> str:
+    return lift_text(lift.value, lift.lower, lift.upper)
 
 
 def _segment(segment: SegmentMetrics) -> str:
-    return f"{segment.segment_display_name}: {lift_text(segment.lift)}, rate {segment.rate:.2%}"
+    return f"{segment.segment_display_name}: {_lift(segment.lift)}, rate {segment.rate:.2%}"
 
 
 def _conditions(check: CheckEligibilityResponse) -> Table:
@@ -123,7 +129,7 @@ def _conditions(check: CheckEligibilityResponse) -> Table:
 def _dimensions(check: CheckEligibilityResponse) -> Table:
     table = Table("Dimension", "Known", "Segments", "Evidence", "", box=box.SIMPLE_HEAD)
     for each in check.dimensions[:_MOST_DIMENSIONS]:
-        evidence = f"{each.e_value:,.3g} of {each.e_value_needed:,.0f}" if each.HasField("e_value") else "–"
+        evidence = evidence_text(each.e_value, each.e_value_needed) if each.HasField("e_value") else "–"
         table.add_row(
             Text(each.dimension), f"{each.coverage:.0%}", str(each.segments), evidence, Text(each.problem or "good")
         )
@@ -131,13 +137,13 @@ def _dimensions(check: CheckEligibilityResponse) -> Table:
 
 
 def _recommended(each: Recommendation) -> str:
-    lift = f"; expected lift {lift_text(each.expected_lift)}" if each.HasField("expected_lift") else ""
+    lift = f"; expected lift {_lift(each.expected_lift)}" if each.HasField("expected_lift") else ""
     evidence = f"; evidence {_evidence(each)}" if _evidence(each) else ""
-    return f"{each.summary}{lift}{evidence}; {each.trials:,} users of {each.days} days"
+    return f"{each.summary}{lift}{evidence}; {each.trials:,} users of {count_text(each.days, 'day')}"
 
 
 def _evidence(each: Recommendation) -> str:
-    return f"{each.e_value:,.3g} of {each.e_value_needed:,.0f}" if each.HasField("e_value") else ""
+    return evidence_text(each.e_value, each.e_value_needed) if each.HasField("e_value") else ""
 
 
 def _freshness(freshness: Freshness) -> Table:

@@ -13,13 +13,13 @@ from samplit.admin.v1.segmentation_service_pb2 import (
     Segmentation,
 )
 
-from server.cli.views.experiments import fields_table, format_time
+from server.cli.views.formats import fields_table, format_time
 
 _LEAST_WIDTH = 20
 
 
 def segmentation_fields(segmentation: Segmentation) -> Table:
-    """Every field, a row each."""
+    """Show a row for each field of the segmentation that serves, and what is being prepared."""
     config, pending = segmentation.config, segmentation.pending
     fields = {
         "mode": _mode(config.mode),
@@ -35,7 +35,7 @@ def segmentation_fields(segmentation: Segmentation) -> Table:
 
 
 def segments_table(segments: Sequence[Segment]) -> Table:
-    """A row each: how large, how good, and which variant leads."""
+    """Show a row for each segment: how large it is, how often it converts, and which variant leads."""
     table = _table("Segment", "Users", "Share", "Rate, 90 % interval", "Leads")
     for segment in segments:
         table.add_row(
@@ -51,7 +51,7 @@ def segments_table(segments: Sequence[Segment]) -> Table:
 
 
 def audience_table(dimensions: Sequence[str], answer: GetAudienceBreakdownResponse) -> Table:
-    """A row for each group, the largest first, and one for the rest."""
+    """Show a row for each group of users, the largest first, and one for all others."""
     table = _table(", ".join(dimensions), "Users", "Converted", "Rate, 90 % interval")
     rest = [answer.rest] if answer.HasField("rest") else []
     for group in [*answer.groups, *rest]:

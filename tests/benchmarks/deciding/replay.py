@@ -6,13 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 from samplit.admin.v1 import experiment_service_pb2 as admin
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
+from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
-from server.cli.client import allocation_service, experiment_service
-from server.cli.replay import demo, log, plan, session
+from server.cli.client import Plane, open_service
+from server.cli.replay import plan, session
 from server.cli.replay.client import ReplayClient
-from server.cli.replay.log import Columns, LoggedUser
+from server.cli.replay.log import demo
+from server.cli.replay.log.columns import Columns
+from server.cli.replay.log.users import LoggedUser, parse_users, read_csv
+from server.cli.replay.report.summary import adaptive, first_users, segments, uniform
 from server.cli.replay.run import Run, run
-from server.cli.replay.summary import adaptive, first_users, segments, uniform
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed.installation import running
 from tests.faults.installation import Installation
@@ -32,14 +36,14 @@ console = Console()
 
 def rows() -> list[Row]:
     """One row for each claim."""
-    simulated = log.parse_users(demo.simulate(_SEED), demo.COLUMNS)
+    simulated = parse_users(demo.simulate(_SEED), demo.COLUMNS)
     with running() as (installation, runner):
         result = [_segments_pay(installation.path, simulated)]
         path = data_file("abtests/hillstrom_dev.csv.gz")
         if path is None:
             console.print("the Hillstrom data are not here: their rows are left out (see tests/data.py)")
         else:
-            result += _hillstrom(installation.path, log.parse_users(log.read_csv(path), _HILLSTROM))
+            result += _hillstrom(installation.path, parse_users(read_csv(path), _HILLSTROM))
         return [*result, *_killed(installation, runner, simulated)]
 
 
@@ -51,7 +55,10 @@ def _plan(name: str, users: list[LoggedUser], segment_by: tuple[str, ...]) -> pl
 def _compare(
     data_dir: Path, name: str, users: list[LoggedUser], columns: Columns, segment_by: tuple[str, ...]
 ) -> dict[str, Run]:
-    with experiment_service(None, data_dir) as experiments, allocation_service(None, data_dir) as allocations:
+    with (
+        open_service(ExperimentServiceStub, None, data_dir) as experiments,
+        open_service(AllocationServiceStub, None, data_dir, Plane.ALLOCATION) as allocations,
+    ):
         task = session.Session(users, columns, _SEED, _BATCH, None)
         wanted = session.plans(_plan(name, users, segment_by), compare=True)
         return session.replay(task, wanted, experiments, allocations, console)
@@ -108,8 +115,8 @@ def _killed(installation: Installation, runner: asyncio.Runner, users: list[Logg
             killed.set()
 
     with (
-        experiment_service(None, installation.path) as experiments,
-        allocation_service(None, installation.path) as allocations,
+        open_service(ExperimentServiceStub, None, installation.path) as experiments,
+        open_service(AllocationServiceStub, None, installation.path, Plane.ALLOCATION) as allocations,
     ):
         client = ReplayClient(experiments, allocations, _plan("killed", users, demo.SEGMENT_BY), demo.COLUMNS)
         client.start()

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import experiment_service_pb2 as admin
+from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 
-from server.cli.client import Plane, Target, experiment_service, find_target
+from server.cli.client import Plane, Target, find_target, open_service
 from server.cli.errors import CommandError
 from server.cli.options import DataDirectory
 from tests.benchmarks.load import messages
@@ -97,7 +98,7 @@ def _create(experiment_id: str, segmented: bool, address: str | None, data_dir: 
         variants=[experiment_pb2.Variant(name=name) for name in ("Control", "Variant A", "Variant B")],
         segmentation=experiment_pb2.SegmentationConfig(mode=mode, segment_by=segment_by),
     )
-    with experiment_service(address, data_dir) as service:
+    with open_service(ExperimentServiceStub, address, data_dir) as service:
         service.CreateExperiment(admin.CreateExperimentRequest(experiment=experiment))
         service.StartExperiment(admin.StartExperimentRequest(experiment_id=experiment_id))
 

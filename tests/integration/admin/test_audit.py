@@ -1,6 +1,5 @@
 """The audit: one event for every change, none for what was refused, and no way to change an event."""
 
-import asyncio
 from datetime import timedelta
 from importlib.resources import as_file, files
 from itertools import pairwise
@@ -15,10 +14,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from pogo_core.util import migrate as pogo
+from redis.asyncio import Redis
 from samplit.admin.v1 import experiment_pb2
 
-from server.api.authentication import hash_key
-from server.cli import key_store
+from server.maintenance import api_keys
 from server.runtime.bootstrap import prepare_stores
 from storage.postgres.pool import SCHEMA, connect
 from storage.postgres.schema import drop_schema, migrate
@@ -296,11 +295,13 @@ async def test_pages_of_large_events_fit_into_a_message(service: Service) -> Non
     assert names == [f"x{n}" for n in reversed(range(40))]
 
 
-async def test_keys_leave_events_without_secrets(service: Service, clock: Clock, dsn: str) -> None:
+async def test_keys_leave_events_without_secrets(service: Service, clock: Clock, dsn: str, redis: Redis) -> None:
     await prepare_stores(service.settings, clock)  # a second start makes no second key
-    key = await asyncio.to_thread(key_store.create, service.settings, "edge", ("allocate",))
-    assert await asyncio.to_thread(key_store.revoke, service.settings, key.key_id)
-    assert not await asyncio.to_thread(key_store.revoke, service.settings, key.key_id)
+    connection = await connect(dsn)
+    by_cli = {"actor": "cli", "now": clock.now}
+    key = await api_keys.create(connection, redis, name="edge", scopes=("allocate",), **by_cli)
+    assert await api_keys.revoke(connection, redis, key.key_id, **by_cli)
+    assert not await api_keys.revoke(connection, redis, key.key_id, **by_cli)
     first = {"key_id": service.key.split("_")[1], "name": "first key", "scopes": ["allocate", "admin"]}
     made = {"key_id": key.key_id, "name": "edge", "scopes": ["allocate"]}
     events = [
@@ -311,12 +312,11 @@ async def test_keys_leave_events_without_secrets(service: Service, clock: Clock,
     assert await told(service, "key.", experiment_id="") == events
     assert await told(service, "key.", experiment_id="", actor="samplit") == events[:1]
     assert await told(service, "key.", experiment_id="", actor="cli") == events[1:]
-    connection = await connect(dsn)
     text = await connection.fetchval("SELECT string_agg(e::text, ' ') FROM audit_events e")
     await connection.close()
     for secret in (service.key.strip(), key.text):
         assert secret.rpartition("_")[2] not in text
-        assert hash_key(secret).hex() not in text
+        assert api_keys.hash_key(secret).hex() not in text
 
 
 async def test_older_events_are_kept_in_the_new_words(dsn: str, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
-from server.api.authentication import new_key
 from server.clock import system_clock
+from server.maintenance.api_keys import new_key
 from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.pool import connect
 from storage.redis import api_keys

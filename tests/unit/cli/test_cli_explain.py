@@ -8,7 +8,7 @@ from rich.console import Console
 from samplit.admin.v1 import experiment_service_pb2 as pb
 from samplit.allocation.v1 import allocation_service_pb2
 
-from server.cli.views.explain import because, explanation_fields, replayed
+from server.cli.views.assignment import because, explanation_fields, replayed
 
 INSTAGRAM = pb.SegmentName(segment_key="source:instagram", segment_display_name="Instagram")
 EVERYONE = pb.SegmentName(segment_key="global", segment_display_name="Everyone")
@@ -78,7 +78,7 @@ def test_a_page_has_what_is_on_record() -> None:
         "assigned                    2026-01-05 00:00:00 UTC",
         "converted                   2026-01-06 00:00:00 UTC, too late to count",
         "segment                     Instagram (source:instagram)",
-        "counts in, now              Everyone (global)",
+        "now counted in              Everyone (global)",
         "reason                      SAMPLED",
         "before the group is known   60.2%",
         "posterior version           1,234",

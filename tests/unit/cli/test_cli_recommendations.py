@@ -43,8 +43,10 @@ def test_a_check_says_what_is_missing_recommended_and_done() -> None:
     text = printed(check_lines("cta", CHECK))
     assert "cta: not eligible: traffic" in text
     assert "NO traffic 812 visitors on the last full day; 188 more" in " ".join(text.split())
-    assert "recommended: segment by attributes.[plan]; expected lift +1.23% (90 %: +0.40% to +2.06%)" in text
-    assert "evidence 1.23e+03 of 160; 4,200 users of 4 days" in " ".join(text.split())
+    assert (
+        "recommended: segment by attributes.[plan]; expected lift +1.23 points (90 % interval +0.40 to +2.06)" in text
+    )
+    assert "evidence 1,234 (needed 160); 4,200 users of 4 days" in " ".join(text.split())
     assert "done: segment by source" in text
 
 
@@ -63,7 +65,7 @@ def test_one_page_explains() -> None:
     metrics = pb.GetSegmentationMetricsResponse(segments_count=2, expected_lift=LIFT, basis="no users yet", vanished=12)
     text = " ".join(printed(explanation("cta", Segmentation(config=config), CHECK, metrics, None)).split())
     assert "cta: segmentation MANUAL, by source auto-activation is on" in text
-    assert "expected lift +1.23% (90 %: +0.40% to +2.06%) measured lift not enough data" in text
-    assert "vanished? 12; from 500 on it is turned off" in text
+    assert "expected lift +1.23 points (90 % interval +0.40 to +2.06) measured lift not enough data" in text
+    assert "evidence that the lift vanished 12 (needed 500); with enough, turning off is recommended" in text
     assert "last assignment 2026-03-02 00:00:00 UTC last conversion never" in text
     assert "drain all events are stored" in text

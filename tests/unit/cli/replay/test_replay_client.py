@@ -16,7 +16,8 @@ from server.cli.replay import client as client_module
 from server.cli.replay import retry
 from server.cli.replay.client import Choice, ReplayClient
 from server.cli.replay.errors import RefusedError, ReplayError
-from server.cli.replay.log import Columns, LoggedUser
+from server.cli.replay.log.columns import Columns
+from server.cli.replay.log.users import LoggedUser
 from server.cli.replay.plan import Plan
 
 PLAN = Plan("run-1", "Run", {"a": "Arm A", "b": "Arm B"}, "a", ("source",), 50, 0.0)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from server.cli.replay.errors import ReplayError
-from server.cli.replay.log import Columns, LoggedUser, parse_users, read_csv
-from server.cli.replay.mapping import parse_attributes, parse_web
+from server.cli.replay.log.columns import Columns, parse_attributes, parse_web
+from server.cli.replay.log.users import LoggedUser, parse_users, read_csv
 from server.cli.replay.plan import find_control, slug, variant_ids
 
 COLUMNS = Columns("arm", "bought", "id", {"utm_source": "source"}, {"plan": "tier"})

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from server.cli.replay import demo, summary
 from server.cli.replay.client import Choice
-from server.cli.replay.intervals import mean_of_arms, wilson
-from server.cli.replay.log import LoggedUser, parse_users
+from server.cli.replay.log import demo
+from server.cli.replay.log.users import LoggedUser, parse_users
 from server.cli.replay.queues import ARRIVALS, OUTCOMES, Queues, shuffled
-from server.cli.replay.report import comparison, ending
+from server.cli.replay.report import summary
+from server.cli.replay.report.intervals import mean_of_arms, wilson
+from server.cli.replay.report.tables import comparison, ending
 from server.cli.replay.run import Run, Step, run
 
 

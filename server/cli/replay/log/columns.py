@@ -1,6 +1,7 @@
-"""The options that say which columns are a user's context."""
+"""Which column of the log holds what, and the options that say so."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import FieldDescriptor
 from samplit.allocation.v1.context_pb2 import WebContext
@@ -8,8 +9,31 @@ from samplit.allocation.v1.context_pb2 import WebContext
 from server.cli.replay.errors import ReplayError
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the log.
+
+    web: by field of WebContext, the column that holds it.
+    attributes: by name of a custom attribute, the column that holds it.
+    """
+
+    variant: str
+    outcome: str
+    user: str | None
+    web: Mapping[str, str]
+    attributes: Mapping[str, str]
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """The columns whose values together are a user's cell."""
+        return (*self.web.values(), *self.attributes.values())
+
+
 def parse_attributes(text: str) -> dict[str, str]:
-    """Columns by attribute name from "plan,bought_by=channel", where a name left out is the column's."""
+    """Read a text such as "plan,bought_by=channel" into columns by attribute name. Raises ReplayError.
+
+    An attribute without "=" has the name of its column.
+    """
     attributes: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         name, equals, column = (piece.strip() for piece in part.partition("="))
@@ -18,10 +42,13 @@ def parse_attributes(text: str) -> dict[str, str]:
 
 
 def parse_web(texts: Iterable[str]) -> dict[str, str]:
-    """Columns by text field of WebContext from texts such as "utm_source=src"."""
+    """Read texts such as "utm_source=src" into columns by text field of WebContext. Raises ReplayError."""
     web: dict[str, str] = {}
-    texts_only = (FieldDescriptor.TYPE_STRING, False)
-    fields = [f.name for f in WebContext.DESCRIPTOR.fields if (f.type, f.is_repeated) == texts_only]
+    fields = [
+        field.name
+        for field in WebContext.DESCRIPTOR.fields
+        if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+    ]
     for text in texts:
         field, _, column = (piece.strip() for piece in text.partition("="))
         if field not in fields or not column:

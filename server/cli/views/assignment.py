@@ -1,4 +1,4 @@
-"""An explained assignment as text. Texts of users are never taken as markup."""
+"""Why a user got a variant, as sentences and a table. Texts of users are never taken as markup."""
 
 from rich.table import Table
 from samplit.admin.v1.experiment_service_pb2 import AssignmentGroup, ExplainAssignmentResponse
@@ -9,11 +9,11 @@ from samplit.allocation.v1.allocation_service_pb2 import (
     Reason,
 )
 
-from server.cli.views.experiments import fields_table, format_time
+from server.cli.views.formats import fields_table, format_time
 
 
 def because(user: str, answer: ExplainAssignmentResponse) -> str:
-    """The whole story in a sentence or two."""
+    """Say in a sentence or two why the user got the variant."""
     sentence = f"{user} got {answer.variant.variant_id} because {_reason(answer)}."
     if answer.variant.retired:
         sentence += " It is retired by now: the user is given the control variant."
@@ -21,7 +21,7 @@ def because(user: str, answer: ExplainAssignmentResponse) -> str:
 
 
 def explanation_fields(answer: ExplainAssignmentResponse) -> Table:
-    """What is on record, a row each."""
+    """Show a row for each thing that was logged of the assignment."""
     answered, credited, chances = answer.answered_segment, answer.credited_segment, answer.propensities
     fields = {
         "assignment": answer.assignment_id,
@@ -31,7 +31,7 @@ def explanation_fields(answer: ExplainAssignmentResponse) -> Table:
         "segment": f"{answered.segment_display_name} ({answered.segment_key})",
     }
     if credited != answered:
-        fields["counts in, now"] = f"{credited.segment_display_name} ({credited.segment_key})"
+        fields["now counted in"] = f"{credited.segment_display_name} ({credited.segment_key})"
     fields |= {
         "reason": Reason.Name(answer.reason).removeprefix("REASON_"),
         "group": AssignmentGroup.Name(answer.group).removeprefix("ASSIGNMENT_GROUP_"),
@@ -48,7 +48,7 @@ def explanation_fields(answer: ExplainAssignmentResponse) -> Table:
 
 
 def replayed(answer: ExplainAssignmentResponse) -> str:
-    """What the replay says."""
+    """Say whether the log leads to the same variant again."""
     replay = answer.replay
     if replay.agrees:
         verb = "gives" if answer.reason == REASON_HOLDOUT else "draws"

@@ -21,15 +21,15 @@ class Estimate:
 
 
 def wilson(successes: int, trials: int) -> Estimate:
-    """Wilson's interval of a proportion; `trials` must be at least 1."""
+    """Return a proportion with Wilson's interval; `trials` must be at least 1."""
     return Estimate(successes / trials, *proportion.wilson(successes, trials, _LEVEL))
 
 
 def mean_of_arms(arms: Sequence[tuple[int, int]]) -> Estimate:
-    """What uniform allocation earns: the mean of the arms' rates, with its normal interval.
+    """Return what uniform allocation earns: the mean of the variants' rates, with its normal interval.
 
-    `arms` holds (successes, trials) of each, trials at least 1. The variance of the mean of k independent rates is
-    Σ p(1 − p)/n / k².
+    `arms` holds (successes, trials) of each variant, trials at least 1. The variance of the mean of k independent
+    rates is Σ p(1 − p)/n / k².
     """
     rates = [successes / trials for successes, trials in arms]
     rate = sum(rates) / len(arms)

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.cli.replay.intervals import Estimate, mean_of_arms, wilson
-from server.cli.replay.log import Cell, LoggedUser
+from server.cli.replay.log.users import Cell, LoggedUser
+from server.cli.replay.report.intervals import Estimate, mean_of_arms, wilson
 from server.cli.replay.run import Run, Step
 
 
@@ -31,36 +31,36 @@ class SegmentSummary:
 
 
 def adaptive(run: Run) -> Estimate:
-    """The rate of the sample, learning included, with the Wilson interval."""
+    """Return the rate of the sample, the phase of learning included, with the Wilson interval."""
     return wilson(run.successes, len(run.steps))
 
 
 def first_users(run: Run, count: int) -> Run:
-    """The beginning of a run, to compare it with a shorter one."""
+    """Return the first `count` users of a run, to compare it with a shorter one."""
     return Run(run.steps[:count], None)
 
 
 def uniform(users: Sequence[LoggedUser]) -> Estimate:
-    """What uniform allocation earns: the mean of the variants' logged rates, with its normal interval."""
+    """Return what uniform allocation earns: the mean of the variants' logged rates, with its normal interval."""
     return mean_of_arms(list(_counts(users).values()))
 
 
 def arms(users: Sequence[LoggedUser]) -> list[Arm]:
-    """Every variant of the log, in alphabetical order."""
+    """Return every variant of the log, in alphabetical order."""
     return [Arm(variant, trials, successes / trials) for variant, (successes, trials) in _counts(users).items()]
 
 
 def shares(run: Run) -> dict[str, float]:
-    """The share of the replayed users who got each variant; one that nobody got is absent."""
+    """Return the share of the replayed users who got each variant. A variant that nobody got is absent."""
     chosen = Counter(step.choice.variant for step in run.steps)
     return {variant: count / len(run.steps) for variant, count in chosen.items()}
 
 
 def segments(users: Sequence[LoggedUser], run: Run) -> list[SegmentSummary]:
-    """Every segment that the run met, most users first.
+    """Return every segment that the run met, most users first.
 
-    A cell lies in one segment, which the server's answers tell; logged users of cells that no user of the run had are
-    left out.
+    The server's answers tell in which segment a cell lies. Logged users of cells that no user of the run had are left
+    out.
     """
     of_cell: dict[Cell, str] = {step.arrival.cell: step.choice.segment_key for step in run.steps}
     by_segment: dict[str, list[Step]] = {}
@@ -83,7 +83,7 @@ def _segment(steps: Sequence[Step], logged: Sequence[LoggedUser]) -> SegmentSumm
 
 
 def _counts(users: Sequence[LoggedUser]) -> dict[str, tuple[int, int]]:
-    """(successes, trials) by variant, in alphabetical order."""
+    """Return (successes, trials) by variant, in alphabetical order."""
     trials = Counter(user.variant for user in users)
     successes = Counter(user.variant for user in users if user.success)
     return {variant: (successes[variant], trials[variant]) for variant in sorted(trials)}

@@ -1,11 +1,12 @@
 """A simulated log with a planted crossover: the best variant depends on where a user comes from.
 
-Over all users together A and B convert alike, so that a policy without segments has only Control to avoid.
+Over all users together A and B convert alike, so a policy without segments can only learn to avoid Control.
 """
 
 import numpy as np
 
-from server.cli.replay.log import Columns, Row
+from server.cli.replay.log.columns import Columns
+from server.cli.replay.log.users import Row
 
 USERS = 12_000
 SOURCES = ("instagram", "google")
@@ -31,7 +32,7 @@ EXPLANATION = (
 
 
 def simulate(seed: int, users: int = USERS) -> list[Row]:
-    """The rows that a CSV file of a uniformly randomised experiment would have; the same for the same seed.
+    """Return the rows that the CSV file of a uniformly randomised experiment would have; the same for the same seed.
 
     Source, device and variant are independent and uniform. The device has no effect.
     """

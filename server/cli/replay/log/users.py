@@ -1,4 +1,4 @@
-"""The log of a finished experiment, as users with a context, a variant and an outcome. Knows no server."""
+"""The users of a finished experiment, each with a context, a variant and an outcome. Must not know of a server."""
 
 import csv
 import gzip
@@ -8,30 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.cli.replay.errors import ReplayError
+from server.cli.replay.log.columns import Columns
 
 Row = Mapping[str, str | None]
 Cell = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column holds what. `web` leads from fields of WebContext to columns, `attributes` from names to columns."""
-
-    variant: str
-    outcome: str
-    user: str | None
-    web: Mapping[str, str]
-    attributes: Mapping[str, str]
-
-    @property
-    def context(self) -> tuple[str, ...]:
-        """The columns whose values together are a user's cell."""
-        return (*self.web.values(), *self.attributes.values())
-
-
-@dataclass(frozen=True)
 class LoggedUser:
-    """One row. `cell` holds the values of Columns.context, in its order; `success` is the outcome."""
+    """One row of the log, numbered from 1. `cell` holds the values of Columns.context, in its order."""
 
     row: int
     user: str
@@ -41,7 +26,7 @@ class LoggedUser:
 
 
 def read_csv(path: Path) -> list[Row]:
-    """The rows of a CSV file with a header, gzipped if its name ends in .gz. Raises ReplayError."""
+    """Read the rows of a CSV file with a header, gzipped if its name ends in .gz. Raises ReplayError."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -52,7 +37,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def parse_users(rows: Iterable[Row], columns: Columns) -> list[LoggedUser]:
-    """Users in the order of the rows, numbered from 1.
+    """Return the users in the order of the rows.
 
     Raises:
         ReplayError: a column is missing, an outcome is not 0 or 1, a user comes twice, or there are not two variants.

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from server.cli.replay import summary
-from server.cli.replay.intervals import Estimate
-from server.cli.replay.log import LoggedUser
+from server.cli.replay.log.users import LoggedUser
+from server.cli.replay.report import summary
+from server.cli.replay.report.intervals import Estimate
 from server.cli.replay.run import Run
 
 _NOTES = (
@@ -20,7 +20,7 @@ _NOTES = (
 
 
 def print_report(console: Console, users: Sequence[LoggedUser], runs: Mapping[str, Run]) -> None:
-    """Print runs by name, none of them empty."""
+    """Print the runs, by name. None may be empty."""
     console.print(_rates(users, runs))
     for name, run in runs.items():
         console.print(Text(f"{name}: {ending(run)}"), soft_wrap=False)
@@ -34,7 +34,7 @@ def print_report(console: Console, users: Sequence[LoggedUser], runs: Mapping[st
 
 
 def ending(run: Run) -> str:
-    """Which users are the sample, and by which rule it ended."""
+    """Say which users are the sample, and why it ended there."""
     if run.stopped_at is None:
         return f"all {len(run.steps):,} users were replayed, each logged outcome used at most once."
     user, choice = run.stopped_at
@@ -46,7 +46,7 @@ def ending(run: Run) -> str:
 
 
 def comparison(runs: Mapping[str, Run]) -> str:
-    """The last run against the first, over as many users of each."""
+    """Compare the last run with the first, over as many users of each."""
     count = min(len(run.steps) for run in runs.values())
     first, *_, last = runs
     rates = {name: summary.adaptive(summary.first_users(run, count)).rate for name, run in runs.items()}
@@ -57,7 +57,7 @@ def comparison(runs: Mapping[str, Run]) -> str:
 
 
 def relative(rate: float, reference: float) -> str:
-    """The relative difference, such as "+12.3 %"; "–" where the reference is 0."""
+    """Write the relative difference, such as "+12.3%"; "–" where the reference is 0."""
     return f"{rate / reference - 1:+.1%}" if reference else "–"
 
 

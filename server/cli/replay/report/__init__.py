@@ -1,0 +1,1 @@
+"""What a replay showed: rates with intervals, a summary in numbers, and tables for a terminal."""
