@@ -1,4 +1,4 @@
-"""The one clock. Everything that needs the time is given it, SQL and Lua included, so that tests can set it."""
+"""The one clock. Whatever needs the time takes it from here, SQL and Lua included, so that tests can set it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,5 +7,5 @@ Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """Now, in UTC."""
+    """Return the time in UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Logs: one line an event on stderr, JSON unless a person is reading."""
+"""Logs: one line for each event on stderr, as JSON, or in colours where stderr is a terminal."""
 
 import logging
 import sys
@@ -7,30 +7,29 @@ from collections.abc import Hashable
 
 import structlog
 
-_SELDOM_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 
 
 class LogThrottle:
-    """Thins out what every call may have to say: one event of a kind a second."""
+    """Limits what many calls would log at once: one event of a kind in a second."""
 
     def __init__(self) -> None:
-        """Nothing is said yet."""
-        self._next: dict[Hashable, float] = {}
-        self._unsaid: dict[Hashable, int] = {}
+        self._admitted_from: dict[Hashable, float] = {}
+        self._suppressed: dict[Hashable, int] = {}
 
     def admit(self, kind: Hashable) -> int:
-        """How many events this one stands for; 0 if it is not to be said."""
+        """Return how many events this one stands for, itself included; 0 if it must not be logged."""
         now = time.monotonic()
-        self._unsaid[kind] = count = self._unsaid.get(kind, 0) + 1
-        if now < self._next.get(kind, 0.0):
+        self._suppressed[kind] = count = self._suppressed.get(kind, 0) + 1
+        if now < self._admitted_from.get(kind, 0.0):
             return 0
-        self._next[kind] = now + _SELDOM_SECONDS
-        del self._unsaid[kind]
+        self._admitted_from[kind] = now + _INTERVAL_SECONDS
+        del self._suppressed[kind]
         return count
 
 
 def configure_logs() -> None:
-    """Set up structlog for this process."""
+    """Configure structlog for this process."""
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[

@@ -11,7 +11,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-_TICK_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 _CALL_BUCKETS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _REDIS_BUCKETS = (0.000_1, *_CALL_BUCKETS[:-2])
 _LAG_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -40,15 +40,15 @@ drain_lag = Gauge(
 
 
 class CallTimes:
-    """Observes the calls of one method."""
+    """Observes the calls of one RPC method."""
 
     def __init__(self, method: str) -> None:
-        """`method` is its short name."""
+        """`method` is the short name, such as "AllocateUser"."""
         self._method = method
         self._observers: dict[str, Callable[[float], None]] = {}
 
     def observe(self, code: str, seconds: float) -> None:
-        """A call that ended with this status."""
+        """Observe a call that took so many seconds and ended with a status code, such as "OK"."""
         observer = self._observers.get(code)
         if observer is None:
             observer = self._observers[code] = _calls.labels(self._method, code).observe
@@ -56,28 +56,29 @@ class CallTimes:
 
 
 class RedisCalls:
-    """Observes the calls of one function."""
+    """Observes the calls of one function of Redis."""
 
     def __init__(self, function: str) -> None:
-        """`function` is its name in the library."""
+        """`function` is its name in the function library."""
         self._observe_seconds = _redis_calls.labels(function).observe
         self._observe_items = _redis_items.labels(function).observe
 
     def observe(self, seconds: float, items: int) -> None:
-        """A call for so many items that was answered."""
+        """Observe a call that was answered: how long it took, and for how many items it was."""
         self._observe_seconds(seconds)
         self._observe_items(items)
 
 
-async def watch(is_connected: Callable[[], bool], current_at: Callable[[], float]) -> None:
+async def report_server_state(is_connected: Callable[[], bool], current_at: Callable[[], float]) -> None:
     """Report the state of a server process every second, until cancelled.
 
-    current_at: when its snapshots were last known to be current, in monotonic seconds.
+    is_connected: returns whether Redis answers. current_at: returns when the snapshots of experiments were last known
+    to be current, in monotonic seconds.
     """
     while True:
         begin = time.perf_counter()
-        await asyncio.sleep(_TICK_SECONDS)
-        _event_loop_lag.observe(max(0.0, time.perf_counter() - begin - _TICK_SECONDS))
+        await asyncio.sleep(_INTERVAL_SECONDS)
+        _event_loop_lag.observe(max(0.0, time.perf_counter() - begin - _INTERVAL_SECONDS))
         redis_connected, snapshot_age = _server_gauges()
         redis_connected.set(is_connected())
         snapshot_age.set(time.monotonic() - current_at())
@@ -85,7 +86,7 @@ async def watch(is_connected: Callable[[], bool], current_at: Callable[[], float
 
 @cache
 def _server_gauges() -> tuple[Gauge, Gauge]:
-    """Made where they are set only: a gauge is 0 from the start, and a worker's would say that Redis is away."""
+    """Make the gauges of a server process. They are 0 when made, so a worker's would say that Redis is out of reach."""
     return (
         Gauge("samplit_redis_connected", "Whether function calls can be made", multiprocess_mode="livemin"),
         Gauge("samplit_snapshot_age_seconds", "Since Redis said what is current", multiprocess_mode="livemax"),

@@ -1,4 +1,7 @@
-"""Every setting, in one frozen object: from the environment (SAMPLIT_…), validated at start, secrets never printed."""
+"""Every setting, in one frozen object.
+
+Settings come from environment variables (SAMPLIT_…) and are validated at start. Secrets are never printed.
+"""
 
 import os
 from pathlib import Path
@@ -15,7 +18,7 @@ OptionalPort = Annotated[Port | None, BeforeValidator(lambda value: None if valu
 
 
 def default_data_directory() -> Path:
-    """/var/lib/samplit for root, the user's data folder for everyone else."""
+    """Return /var/lib/samplit for root, and a folder among the user's data for everybody else."""
     if os.geteuid() == 0:
         return Path("/var/lib/samplit")
     return Path(user_data_dir("samplit"))
@@ -110,37 +113,37 @@ class Settings(BaseSettings):
 
     @property
     def secrets_directory(self) -> Path:
-        """The installation's keys."""
+        """The directory of the installation's keys."""
         return self.data_dir / "secrets"
 
     @property
     def api_key_file(self) -> Path:
-        """The key that the first start makes, and that the CLI finds."""
+        """The file of the API key that the first start makes and the command line uses."""
         return self.secrets_directory / "api.key"
 
     @property
     def endpoints_file(self) -> Path:
-        """Where a running server says where it listens."""
+        """The file in which a running server writes its addresses."""
         return self.data_dir / "server.json"
 
     @property
     def metrics_directory(self) -> Path:
-        """Where the processes of `serve` keep their metrics, while it runs."""
+        """The directory in which the processes of `samplit serve` keep their metrics while it runs."""
         return self.data_dir / "metrics"
 
     @property
     def stores(self) -> tuple[str, str]:
-        """The Postgres DSN and Redis URL of a server or worker process, which is always given both."""
+        """The DSN of PostgreSQL and the URL of Redis. Raises ValueError if one of them is not set."""
         if self.postgres_dsn is None or self.redis_url is None:
             raise ValueError("SAMPLIT_POSTGRES_DSN and SAMPLIT_REDIS_URL must be set")
         return self.postgres_dsn.get_secret_value(), self.redis_url.get_secret_value()
 
     def with_stores(self, postgres_dsn: str, redis_url: str) -> Self:
-        """The same, on these stores."""
+        """Return the same settings with other stores."""
         return self.model_copy(update={"postgres_dsn": SecretStr(postgres_dsn), "redis_url": SecretStr(redis_url)})
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """Return the settings as environment variables of a child process."""
         variables = {}
         for name in type(self).model_fields:
             value = getattr(self, name)

@@ -126,7 +126,7 @@ class Application:
                 data_plane.bots.run(),
                 self._authenticator.run(),
                 self._health_reporter.run(),
-                metrics.watch(lambda: data_plane.is_connected, lambda: data_plane.catalog.current_at),
+                metrics.report_server_state(lambda: data_plane.is_connected, lambda: data_plane.catalog.current_at),
             )
         )
         for connection in data_plane.connections:

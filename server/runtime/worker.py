@@ -44,23 +44,31 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
     try:
         await prepare(redis)
         publisher = PosteriorPublisher(pool, redis, secrets, clock, settings.publish_interval)
-        reconciler = Reconciler(pool, redis, clock, publisher.changed)
+        reconciler = Reconciler(pool, redis, clock, publisher.mark_changed)
         await reconciler.run_once()
-        share = ShardBalance(dsn, settings.shards)
+        shard_balance = ShardBalance(dsn, settings.shards)
         labeller = Labeller(secrets)
         sweep = EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock)
         drains = [
-            Drain(dsn, redis, shard, settings, share=share, labeller=labeller, counted=publisher.changed)
+            Drain(
+                dsn,
+                redis,
+                shard,
+                settings,
+                shard_balance=shard_balance,
+                labeller=labeller,
+                on_counts_changed=publisher.mark_changed,
+            )
             for shard in range(settings.shards)
         ]
         ready.set()
         await run_together(
-            share.run(),
+            shard_balance.run(),
             publisher.run(),
             reconciler.run(),
             Resegmenter(pool, redis, secrets, labeller, clock).run(),
             SegmentAdmission(pool, redis, clock).run(),
-            MaturityFinder(pool, clock, publisher.changed).run(),
+            MaturityFinder(pool, clock, publisher.mark_changed).run(),
             Jobs(dsn, ClusterTrainer(pool, secrets, clock), sweep).run(),
             AlertWatch(pool, redis, settings.shards, clock).run(),
             Sender(pool, Recipients.of(settings), clock).run(),

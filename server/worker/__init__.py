@@ -1,1 +1,1 @@
-"""The worker: drains events into Postgres, publishes posteriors, and mends what is missing in Redis."""
+"""The worker: it stores events in PostgreSQL, publishes posteriors, and restores what Redis has lost."""

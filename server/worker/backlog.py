@@ -1,4 +1,4 @@
-"""Says how much of a shard's stream is not drained: whoever drains it says so, and no other worker."""
+"""Reports how much of a shard's stream is not drained yet. Only the worker that drains the shard reports it."""
 
 import asyncio
 import math
@@ -8,41 +8,44 @@ from server import metrics
 from storage.redis import streams
 from storage.redis.client import Client
 
-_TICK_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 
 
-class Backlog:
-    """One shard's. It goes on through outages of Postgres, which is when a backlog grows."""
+class BacklogReporter:
+    """Reports the backlog of one shard as metrics.
+
+    It needs Redis alone, so it goes on while PostgreSQL is down, which is when a backlog grows.
+    """
 
     def __init__(self, redis: Client, shard: int) -> None:
-        """Nothing is said until `take`."""
+        """Report nothing until `start_reporting`."""
         self._redis = redis
         self._shard = shard
-        self._is_ours = False
+        self._is_reporting = False
 
-    def take(self) -> None:
-        """We drain the shard."""
-        self._is_ours = True
+    def start_reporting(self) -> None:
+        """Report from now on: this worker drains the shard."""
+        self._is_reporting = True
 
-    def leave(self) -> None:
-        """Another worker drains it."""
-        if self._is_ours:
-            self._is_ours = False
-            self._say(math.nan, math.nan)
+    def stop_reporting(self) -> None:
+        """Withdraw what was reported: another worker drains the shard."""
+        if self._is_reporting:
+            self._is_reporting = False
+            self._set_gauges(math.nan, math.nan)
 
     async def run(self) -> None:
-        """Say so every second, until cancelled."""
+        """Report every second, until cancelled."""
         while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            with suppress(Exception):  # whoever drains has the same trouble, and logs it
-                await self.look()
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            with suppress(Exception):  # the drain of the shard meets the same trouble, and logs it
+                await self.report()
 
-    async def look(self) -> None:
-        """Say so now."""
-        found = await streams.backlog(self._redis, self._shard)
-        if self._is_ours:
-            self._say(found.events, found.age)
+    async def report(self) -> None:
+        """Report the backlog as it is now."""
+        backlog = await streams.backlog(self._redis, self._shard)
+        if self._is_reporting:
+            self._set_gauges(backlog.events, backlog.age)
 
-    def _say(self, events: float, age: float) -> None:
+    def _set_gauges(self, events: float, age: float) -> None:
         metrics.stream_events.labels(self._shard).set(events)
         metrics.drain_lag.labels(self._shard).set(age)

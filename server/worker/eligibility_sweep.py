@@ -1,4 +1,4 @@
-"""Looks at every running experiment, a few times a day."""
+"""Checks every running experiment once in six hours."""
 
 from datetime import timedelta
 
@@ -11,42 +11,45 @@ from storage.postgres.pool import UNREACHABLE, Pool
 from storage.postgres.segmentation import recommendations, serving_state
 
 log = structlog.get_logger()
-_EVERY = timedelta(hours=6)
+_CHECKED_EVERY = timedelta(hours=6)
 _AT_A_TIME = 100
 
 
 class EligibilitySweep:
-    """A job that goes on where one that was broken off left."""
+    """The job that checks experiments. One that was interrupted is continued by the next one."""
 
     def __init__(self, pool: Pool, checker: Checker, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._pool = pool
         self._checker = checker
         self._clock = clock
 
     async def is_due(self) -> bool:
-        """Whether an experiment was not looked at for six hours."""
+        """Return whether there is an experiment that was not checked in the last six hours."""
         return bool(await self._due(1))
 
-    async def __call__(self) -> None:
-        """Check all that are due. What fails waits for six hours more, unless Postgres is out of reach."""
+    async def check_due(self) -> None:
+        """Check all experiments that are due, and drop what is too old to be kept.
+
+        An experiment whose check fails is due again in six hours. Raises what `UNREACHABLE` names if PostgreSQL is out
+        of reach.
+        """
         async with self._pool.acquire() as connection:
             await dimensions.forget(connection, self._clock())
             await recommendations.expire(connection, self._clock())
-        while found := await self._due(_AT_A_TIME):
-            for experiment_id in found:
+        while due := await self._due(_AT_A_TIME):
+            for experiment_id in due:
                 try:
                     await self._checker.check(experiment_id)
                 except UNREACHABLE:
                     raise
                 except Exception as error:
-                    log.error("check failed", experiment=experiment_id, error=repr(error))
-                    await self._pass_over(experiment_id)
+                    log.error("check failed, trying again in 6 hours", experiment=experiment_id, error=repr(error))
+                    await self._postpone(experiment_id)
 
     async def _due(self, limit: int) -> list[str]:
         async with self._pool.acquire() as connection:
-            return await serving_state.due(connection, self._clock() - _EVERY, limit)
+            return await serving_state.due(connection, self._clock() - _CHECKED_EVERY, limit)
 
-    async def _pass_over(self, experiment_id: str) -> None:
+    async def _postpone(self, experiment_id: str) -> None:
         async with self._pool.acquire() as connection:
             await serving_state.note_check(connection, experiment_id, self._clock())

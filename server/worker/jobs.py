@@ -1,6 +1,7 @@
-"""Jobs of the queue, which any worker takes: one that dies is followed by another within a minute.
+"""Works on the jobs of the queue: trainings of clusters, and checks of eligibility.
 
-Once a minute one of the workers looks what is due.
+Any worker takes any job. If a worker dies, another takes its job within a minute. Once a minute one of the workers
+enqueues the jobs that are due.
 """
 
 import asyncio
@@ -21,56 +22,57 @@ from storage.postgres import job_queue
 from storage.postgres.pool import SCHEMA, Pool
 
 log = structlog.get_logger()
+_SCHEDULE = "look_what_is_due"  # PostgreSQL keeps it, so all releases must share the name
 _EVERY_MINUTE = "* * * * *"
 _RETRY_SECONDS = 1.0
-_DEAD_AFTER = timedelta(seconds=10)  # without a sign of life from who works on a job
-_AT_A_TIME = 2
+_DEAD_AFTER = timedelta(seconds=10)  # without a sign of life from the worker that has taken a job
+_JOBS_AT_A_TIME = 2
 _STOP_SECONDS = 5.0
 
 
 class Jobs:
-    """One worker's part."""
+    """The jobs of one worker."""
 
     def __init__(self, dsn: str, trainer: ClusterTrainer, sweep: EligibilitySweep) -> None:
-        """`trainer` does the jobs that queue.TRAIN names, `sweep` that of queue.CHECK."""
+        """`trainer` works on jobs of the kind `job_queue.TRAIN`, `sweep` on those of the kind `job_queue.CHECK`."""
         self._dsn = dsn
         self._trainer = trainer
         self._sweep = sweep
-        self._begun: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Work until cancelled, through outages of Postgres."""
+        """Work until cancelled, through outages of PostgreSQL."""
         while True:
             try:
                 async with await job_queue.create_pool(self._dsn, SCHEMA) as pool:
                     await self._enqueue_due(pool)
-                    await self._work(self._queuer(pool))
+                    await self._work(self._make_queuer(pool))
             except Exception as error:
-                log.warning("jobs interrupted", error=repr(error))
+                log.warning(f"jobs failed, trying again in {_RETRY_SECONDS:g} s", error=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _queuer(self, pool: Pool) -> PgQueuer:
+    def _make_queuer(self, pool: Pool) -> PgQueuer:
         queuer = PgQueuer.from_asyncpg_pool(pool)
 
         @queuer.entrypoint(job_queue.TRAIN)
         async def train(job: Job) -> None:
-            await self._do(self._trainer(uuid.UUID((job.payload or b"").decode())))
+            await self._finish(self._trainer.train(uuid.UUID((job.payload or b"").decode())))
 
         @queuer.entrypoint(job_queue.CHECK)
         async def check(_job: Job) -> None:
-            await self._do(self._sweep())
+            await self._finish(self._sweep.check_due())
 
-        @queuer.schedule("look_what_is_due", _EVERY_MINUTE)
-        async def look(_schedule: Schedule) -> None:
+        @queuer.schedule(_SCHEDULE, _EVERY_MINUTE)
+        async def enqueue_due(_schedule: Schedule) -> None:
             await self._enqueue_due(pool)
 
         return queuer
 
-    async def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it, or leave it to another worker if this one stops."""
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Finish a job. If this worker stops before, raise RetryRequested, so that another worker takes the job."""
         task = asyncio.create_task(work)
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         try:
             await asyncio.wait({task})
         finally:
@@ -80,21 +82,21 @@ class Jobs:
         task.result()
 
     async def _work(self, queuer: PgQueuer) -> None:
-        """Work until cancelled; then leave what is begun to others."""
+        """Work until cancelled. Then leave the jobs that have begun to other workers."""
         work = asyncio.create_task(
-            queuer.run(batch_size=1, max_concurrent_tasks=_AT_A_TIME, heartbeat_timeout=_DEAD_AFTER)
+            queuer.run(batch_size=1, max_concurrent_tasks=_JOBS_AT_A_TIME, heartbeat_timeout=_DEAD_AFTER)
         )
         try:
             await asyncio.shield(work)
         finally:
             queuer.shutdown.set()
-            await end(*self._begun)
-            with suppress(asyncio.CancelledError):  # of us, once more
+            await end(*self._running)
+            with suppress(asyncio.CancelledError):  # this worker may be cancelled again meanwhile
                 await asyncio.wait({work}, timeout=_STOP_SECONDS)
             await end(work)
 
     async def _enqueue_due(self, pool: Pool) -> None:
-        for job_id in await self._trainer.due():
+        for job_id in await self._trainer.request_due_trainings():
             await job_queue.enqueue(pool, job_queue.TRAIN, str(job_id))
         if await self._sweep.is_due():
             await job_queue.enqueue(pool, job_queue.CHECK, "all")

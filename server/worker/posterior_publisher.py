@@ -31,8 +31,8 @@ class PosteriorPublisher:
         self._changed: set[int] = set()
         self._wake = asyncio.Event()
 
-    def changed(self, experiment_numbers: set[int]) -> None:
-        """Take note of experiments whose counts are not published."""
+    def mark_changed(self, experiment_numbers: set[int]) -> None:
+        """Publish a new posterior of these experiments soon: their counts have changed."""
         if experiment_numbers:
             self._changed |= experiment_numbers
             self._wake.set()
@@ -46,8 +46,8 @@ class PosteriorPublisher:
             try:
                 await self._publish(numbers)
             except Exception as error:
-                log.warning("publishing interrupted", error=repr(error))
-                self.changed(numbers)
+                log.warning(f"publishing failed, trying again in {_RETRY_SECONDS:g} s", error=repr(error))
+                self.mark_changed(numbers)
                 await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(self._interval)
 

@@ -20,37 +20,37 @@ from storage.redis.client import Client
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 5.0
-_CHUNK = 500
-_REMEMBER_REQUESTS = timedelta(hours=24)
+_EXPERIMENTS_AT_A_TIME = 500
+_REQUEST_IDS_KEPT = timedelta(hours=24)
 
 
 class Reconciler:
-    """Compares versions every few seconds, and publishes what is behind."""
+    """Compares the versions in both stores every five seconds, and publishes what is newer in PostgreSQL."""
 
-    def __init__(self, pool: Pool, redis: Client, clock: Clock, changed: Callable[[set[int]], None]) -> None:
-        """`changed` is told of experiments whose counts no posterior knows."""
+    def __init__(self, pool: Pool, redis: Client, clock: Clock, on_counts_changed: Callable[[set[int]], None]) -> None:
+        """`on_counts_changed` is called with the numbers of experiments whose counts no posterior contains yet."""
         self._pool = pool
         self._redis = redis
         self._clock = clock
-        self._changed = changed
+        self._on_counts_changed = on_counts_changed
 
     async def run(self) -> None:
         """Reconcile until cancelled, through outages of both stores."""
-        await repeat(self.run_once, _INTERVAL_SECONDS, "reconciliation")
+        await repeat(self.run_once, _INTERVAL_SECONDS, "reconciling Redis with PostgreSQL")
 
     async def run_once(self) -> None:
-        """Bring Redis up to date with Postgres."""
+        """Publish what Redis lacks, and move counts of bot requests from Redis to PostgreSQL."""
         async with self._pool.acquire() as connection:
             was_complete = await published.is_complete(self._redis)
             await publish_api_keys(connection, self._redis)
             progress = await experiments.progress(connection)
-            for start in range(0, len(progress), _CHUNK):
-                await self._publish_missing(connection, progress[start : start + _CHUNK])
-            if not was_complete:  # if it was, and is not now, what was compared is gone
+            for start in range(0, len(progress), _EXPERIMENTS_AT_A_TIME):
+                await self._publish_missing(connection, progress[start : start + _EXPERIMENTS_AT_A_TIME])
+            if not was_complete:  # if it was complete and is not any more, Redis has lost what was compared: try again
                 await published.set_complete(self._redis)
-            self._changed(await counts.unpublished(connection))
+            self._on_counts_changed(await counts.unpublished(connection))
             await traffic.add_bot_requests(connection, await bot_requests.take(self._redis))
-            await idempotency.forget(connection, self._clock() - _REMEMBER_REQUESTS)
+            await idempotency.forget(connection, self._clock() - _REQUEST_IDS_KEPT)
 
     async def _publish_missing(self, connection: Connection, progress: list[Progress]) -> None:
         versions = await published.load_versions(self._redis, [row.experiment_id for row in progress])

@@ -1,6 +1,6 @@
-"""Refills a shard whose records are gone, from Postgres.
+"""Refills a shard of Redis whose records are gone, from PostgreSQL.
 
-Whoever drains a shard does this too, between two batches: so what was ever read from its stream is committed.
+The worker that drains the shard refills it, between two batches. So all events that it has read are committed before.
 """
 
 import structlog
@@ -11,19 +11,20 @@ from storage.redis import published, sticky, streams
 from storage.redis.client import Client
 
 log = structlog.get_logger()
-_CHUNK = 500  # records in one call, which holds Redis up for about a millisecond
+_RECORDS_AT_A_TIME = 500  # one call of them blocks Redis for about a millisecond
 
 
 async def refill(connection: Connection, redis: Client, shard: int, shards: int) -> None:
-    """Write every assignment of the shard's users into Redis, and open the shard. Its stream must be drained.
+    """Write the assignments of all users of a shard into Redis, and open the shard. Its stream must be empty.
 
-    Does nothing until what Postgres has to publish is there: numbers of segments above all, which records name.
+    Does nothing until the reconciler has published everything, since records name segments by their numbers. shards:
+    how many there are.
     """
     if not await published.is_complete(redis):
         return
     records = 0
-    async for rows in assignments.packed_records(connection, shard, shards, chunk=_CHUNK):
+    async for rows in assignments.packed_records(connection, shard, shards, chunk=_RECORDS_AT_A_TIME):
         await sticky.restore(redis, shard, rows)
         records += len(rows)
     await streams.open_shard(redis, shard)
-    log.info("records refilled", shard=shard, records=records)
+    log.info("shard refilled", shard=shard, records=records)

@@ -1,4 +1,8 @@
-"""Moves experiments to the segmentation that was asked for: chooses segments, labels history, and lets it serve."""
+"""Prepares the segmentations that were asked for, and lets them serve.
+
+For each it chooses the segments, and then assigns the users who came before to them, in chunks. When all users have
+their segment, it switches the experiment to the new segmentation in one step.
+"""
 
 from typing import Any
 
@@ -28,14 +32,13 @@ from storage.redis.client import Client
 
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 0.5
-_CHUNK = 2_000  # rows, while which nothing is drained for the experiment
+_CHUNK = 2_000  # users; the drain of the experiment waits for a chunk
 
 
 class Resegmenter:
-    """Works on what is pending, one experiment after the other, and goes on where a killed worker was."""
+    """Prepares pending segmentations, one after the other. It continues where a worker that was killed has stopped."""
 
     def __init__(self, pool: Pool, redis: Client, secrets: Secrets, labeller: Labeller, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
         self._secrets = secrets
@@ -43,48 +46,50 @@ class Resegmenter:
         self._clock = clock
 
     async def run(self) -> None:
-        """Work until cancelled, through outages of both stores."""
-        await repeat(self.run_once, _INTERVAL_SECONDS, "segmenting")
+        """Run until cancelled, through outages of both stores."""
+        await repeat(self.run_once, _INTERVAL_SECONDS, "preparing segmentations")
 
     async def run_once(self) -> None:
-        """Finish all that is pending and not in other hands."""
+        """Finish every pending segmentation that no other worker works on."""
         async with self._pool.acquire() as connection:
             for number, experiment_id in await segmentations.waiting(connection):
                 async with locks.try_lease(connection, locks.resegmentation(number)) as is_obtained:
                     if is_obtained:
-                        await self._move(connection, number, experiment_id)
+                        await self._resegment(connection, number, experiment_id)
 
-    async def _move(self, connection: Connection, number: int, experiment_id: str) -> None:
+    async def _resegment(self, connection: Connection, number: int, experiment_id: str) -> None:
         target = await segmentations.pending(connection, number)
         if target is None:
             return
         try:
             if target.labelled_to is None:
-                await self._choose(connection, target, experiment_id)
+                await self._choose_segments(connection, target, experiment_id)
             while await segmentations.label_chunk(connection, target, _CHUNK, self._labeller):
                 pass
         except ClusterModelUnreadableError as error:
-            await self._refuse(connection, target, experiment_id, error)
+            await self._refuse_model(connection, target, experiment_id, error)
             return
-        await publish_segments(connection, self._redis, number)  # before any server may ask for a number
-        publication = await self._serve(connection, target, experiment_id)
+        await publish_segments(connection, self._redis, number)  # before a server may need the number of a segment
+        publication = await self._let_serve(connection, target, experiment_id)
         if publication is not None:
             await publish(self._redis, publication)
             log.info("segmentation serves", experiment=experiment_id, version=target.version)
 
-    async def _choose(self, connection: Connection, target: PendingSegmentation, experiment_id: str) -> None:
+    async def _choose_segments(self, connection: Connection, target: PendingSegmentation, experiment_id: str) -> None:
         experiment = await experiments.get(connection, experiment_id)
         if experiment is None:
             return
-        numbers = await self._numbers(connection, target, experiment.segmentation.max_segments)
+        numbers = await self._number_segments(connection, target, experiment.segmentation.max_segments)
         async with connection.transaction():
             await experiments.get(connection, experiment_id, lock=True)
             current = await segmentations.pending(connection, target.experiment_number)
             if current == target:
                 await segmentations.choose(connection, target, numbers)
 
-    async def _numbers(self, connection: Connection, target: PendingSegmentation, most: int) -> dict[str, int]:
-        """What segments there will be, by key. Raises ClusterModelUnreadableError."""
+    async def _number_segments(
+        self, connection: Connection, target: PendingSegmentation, max_segments: int
+    ) -> dict[str, int]:
+        """Return the number of each segment that there will be, by its key. Raises ClusterModelUnreadableError."""
         match target.mode:
             case SegmentationMode.DISABLED:
                 return {GLOBAL: GLOBAL_NUMBER}
@@ -93,17 +98,17 @@ class Resegmenter:
                 model = await cluster_models.load(connection, self._secrets, number, version)
                 return {cluster_key(each): cluster_segment(each) for each in model.numbers}
             case SegmentationMode.MANUAL:
-                keys = await segmentations.largest_segments(connection, target, most)
+                keys = await segmentations.largest_segments(connection, target, max_segments)
                 return {OTHER: OTHER_NUMBER} | {key: number for number, key in enumerate(keys, OTHER_NUMBER + 1)}
 
-    async def _refuse(
+    async def _refuse_model(
         self,
         connection: Connection,
         target: PendingSegmentation,
         experiment_id: str,
         error: ClusterModelUnreadableError,
     ) -> None:
-        """Stay with what serves, and say why."""
+        """Give the new segmentation up because its cluster model cannot be read, and keep the one that serves."""
         number, now = target.experiment_number, self._clock()
         async with connection.transaction():
             experiment = await experiments.get(connection, experiment_id, lock=True)
@@ -116,9 +121,9 @@ class Resegmenter:
             await audit.record(connection, number, audit.SAMPLIT, "segmentation.refused", {}, refused, now)
             if target.actor == audit.SAMPLIT:
                 await update_alert(connection, experiment, AlertKind.AUTO_ACTIVATION_FAILED, "", error.message, now)
-        log.error("cluster model refused", experiment=experiment_id, error=error.message)
+        log.error("cluster model refused, segmentation unchanged", experiment=experiment_id, error=error.message)
 
-    async def _serve(
+    async def _let_serve(
         self, connection: Connection, target: PendingSegmentation, experiment_id: str
     ) -> Publication | None:
         """Let the version serve, and return what to publish. Return None if another segmentation is wanted by now."""
@@ -131,8 +136,8 @@ class Resegmenter:
             after = await experiments.get(connection, experiment_id)
             if after is None:
                 return None
-            now, rules = self._clock(), (_rule(before), _rule(after))
-            await audit.record(connection, before.number, audit.SAMPLIT, "segmentation.serves", *rules, now)
+            now, old, new = self._clock(), _audited_rule(before), _audited_rule(after)
+            await audit.record(connection, before.number, audit.SAMPLIT, "segmentation.serves", old, new, now)
             if current.actor == audit.SAMPLIT and current.origin is not None:
                 origin = await recommendations.get(connection, current.origin.recommendation_id)
                 if origin is not None:
@@ -140,7 +145,7 @@ class Resegmenter:
             return Publication(after, await advance_posterior(connection, self._secrets, after, self._clock))
 
 
-def _rule(experiment: Experiment) -> dict[str, Any]:
+def _audited_rule(experiment: Experiment) -> dict[str, Any]:
     segmentation = experiment.segmentation
     return {
         "mode": segmentation.mode.value,

@@ -1,4 +1,4 @@
-"""Keeps the segments of crowded experiments to those with the most users."""
+"""Admits segments: an experiment with more segments than it may have keeps those with the most users."""
 
 from datetime import datetime, timedelta
 
@@ -17,14 +17,13 @@ from storage.redis.client import Client
 log = structlog.get_logger()
 _INTERVAL_SECONDS = 10.0
 _LONGEST_WINDOW, _SHORTEST_WINDOW = timedelta(hours=24), timedelta(minutes=10)
-_ENOUGH_USERS = 50_000  # in a window
+_ENOUGH_USERS = 50_000  # in a window, to tell which segments are the largest
 
 
 class SegmentAdmission:
-    """Revises the registries that are full, every ten seconds."""
+    """Revises the segment registries that are full, every ten seconds."""
 
     def __init__(self, pool: Pool, redis: Client, clock: Clock) -> None:
-        """Holds no state of its own."""
         self._pool = pool
         self._redis = redis
         self._clock = clock
@@ -34,7 +33,7 @@ class SegmentAdmission:
         await repeat(self.run_once, _INTERVAL_SECONDS, "admitting segments")
 
     async def run_once(self) -> None:
-        """Look at every experiment that is segmented and running."""
+        """Revise the registry of every running experiment that is segmented by dimensions."""
         async with self._pool.acquire() as connection:
             for experiment_id in await traffic.segmented(connection):
                 experiment = await experiments.get(connection, experiment_id)
@@ -43,22 +42,25 @@ class SegmentAdmission:
 
     async def _revise(self, connection: Connection, experiment: Experiment) -> None:
         registry = keys.segments(experiment.number, experiment.segmentation_version)
-        most = experiment.segmentation.max_segments
+        max_segments = experiment.segmentation.max_segments
         active = (await segment_registry.load(self._redis, registry)).active
-        if len(active) < most:
+        if len(active) < max_segments:
             return
         users = await traffic.recent_segments(
-            connection, experiment, await self._window_start(connection, experiment), limit=2 * most
+            connection, experiment, await self._window_start(connection, experiment), limit=2 * max_segments
         )
-        retire, admit = plan_admission(active.keys(), users, most)
+        retire, admit = plan_admission(active.keys(), users, max_segments)
         if retire or admit:
             await segment_registry.revise(self._redis, registry, experiment.experiment_id, retire, admit)
             log.info("segments revised", experiment=experiment.experiment_id, retired=len(retire), admitted=len(admit))
-        now = await segment_registry.load(self._redis, registry)
-        await traffic.store_segments(connection, experiment, now.active, now.retired)
+        revised = await segment_registry.load(self._redis, registry)
+        await traffic.store_segments(connection, experiment, revised.active, revised.retired)
 
     async def _window_start(self, connection: Connection, experiment: Experiment) -> datetime:
-        """Long enough ago to have seen enough users, by what two days had."""
+        """Return since when users count: as long ago as 50,000 users take to come, but 10 minutes to 24 hours.
+
+        How fast users come is known from the counts of yesterday and today.
+        """
         now = self._clock()
         users = await traffic.users_since(connection, experiment, (now - _LONGEST_WINDOW).date())
         window = 2 * _LONGEST_WINDOW * (_ENOUGH_USERS / max(users, 1))

@@ -1,1 +1,1 @@
-"""Training of cluster models in a process of its own."""
+"""Training of cluster models, in a process of its own."""

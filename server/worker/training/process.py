@@ -1,8 +1,8 @@
-"""A process of its own that learns clusters: the worker's event loop goes on, and calls come first.
+"""The process that trains a cluster model, apart from the worker, whose event loop must go on.
 
-`python -m server.worker.training.process` reads a request from stdin, and writes frames to stdout: MessagePack, each
-after its length (4 bytes, little-endian). A frame is ["progress", stage, share], ["done", training] or
-["refused", reason].
+`python -m server.worker.training.process` reads a request from stdin and writes frames to stdout, both in MessagePack.
+Before each frame stands its length (4 bytes, little-endian). The process runs only while the machine has nothing else
+to do, so that calls come first.
 """
 
 import asyncio
@@ -17,16 +17,38 @@ import msgspec
 
 from allocator.clusters import ClusterModel, NothingToLearnError, Quality, Training, train
 
-_SIZE = struct.Struct("<I")
-_LEAST_NICE = 19
+_FRAME_SIZE = struct.Struct("<I")
+_LOWEST_PRIORITY = 19  # of `nice`
 _decode_context = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class TrainingFailedError(Exception):
-    """No model could be made; the message says why."""
+    """No model could be trained. The message says why."""
 
 
-async def train_apart(
+class _Progress(msgspec.Struct, tag="progress"):
+    """How far a stage of the training is: `share` is 0 to 1."""
+
+    stage: str
+    share: float
+
+
+class _Done(msgspec.Struct, tag="done"):
+    """The training, as plain data."""
+
+    training: dict[str, Any]
+
+
+class _Refused(msgspec.Struct, tag="refused"):
+    """Why no model can be trained."""
+
+    reason: str
+
+
+_Frame = _Progress | _Done | _Refused
+
+
+async def train_in_process(
     contexts: Sequence[str],
     *,
     max_clusters: int,
@@ -34,7 +56,11 @@ async def train_apart(
     next_number: int,
     progress: Callable[[str, float], Awaitable[None]],
 ) -> Training:
-    """`allocator.clusters.train` of contexts as JSON, in another process. Raises TrainingFailedError."""
+    """Run `allocator.clusters.train` in another process.
+
+    contexts: one JSON object for each user. progress: called with the stage and the share of it that is done (0 to 1).
+    Raises TrainingFailedError.
+    """
     request = {
         "contexts": contexts,
         "max_clusters": max_clusters,
@@ -48,39 +74,44 @@ async def train_apart(
     )
     stdin, stdout = cast("asyncio.StreamWriter", process.stdin), cast("asyncio.StreamReader", process.stdout)
     try:
-        with suppress(ConnectionError):  # it has died: there will be no frames
+        with suppress(ConnectionError):  # the process has died: it will write no frames
             stdin.write(msgspec.msgpack.encode(request))
             await stdin.drain()
             stdin.close()
         while True:
-            kind, *values = await _frame(stdout)
-            match kind:
-                case "progress":
-                    await progress(*values)
-                case "done":
-                    return _training(*values)
-                case _:
-                    raise TrainingFailedError(*values)
+            match await _read_frame(stdout):
+                case _Progress(stage=stage, share=share):
+                    await progress(stage, share)
+                case _Done(training=training):
+                    return _training(training)
+                case _Refused(reason=reason):
+                    raise TrainingFailedError(reason)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await _ended(process)
+        await _wait_until_ended(process)
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait for it, whoever cancels meanwhile: on a busy machine one that runs when nobody else does is slow to die."""
+async def _wait_until_ended(process: asyncio.subprocess.Process) -> None:
+    """Wait until the process has ended, even if this is cancelled.
+
+    On a busy machine that takes a while, since the process runs only when no other does.
+    """
     waiting = asyncio.create_task(process.wait())
     while not waiting.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait({waiting})
 
 
-async def _frame(reader: asyncio.StreamReader) -> list[Any]:
+async def _read_frame(reader: asyncio.StreamReader) -> _Frame:
     try:
-        (size,) = _SIZE.unpack(await reader.readexactly(_SIZE.size))
-        frame: list[Any] = msgspec.msgpack.decode(await reader.readexactly(size))
+        (size,) = _FRAME_SIZE.unpack(await reader.readexactly(_FRAME_SIZE.size))
+        body = await reader.readexactly(size)
     except asyncio.IncompleteReadError:
-        raise TrainingFailedError("the process that trains ended without an answer") from None
+        raise TrainingFailedError(
+            "the training process ended before it was done; it may have run out of memory. Train again"
+        ) from None
+    frame: _Frame = msgspec.msgpack.decode(body, type=_Frame)
     return frame
 
 
@@ -105,7 +136,7 @@ def _plain(training: Training) -> dict[str, Any]:
 
 
 def _main() -> None:
-    _yield_to_others()
+    _lower_priority()
     request = msgspec.msgpack.decode(sys.stdin.buffer.read())
     previous = request["previous"]
     try:
@@ -114,25 +145,25 @@ def _main() -> None:
             max_clusters=request["max_clusters"],
             previous=None if previous is None else ClusterModel.from_plain(previous),
             next_number=request["next_number"],
-            progress=lambda stage, share: _write(["progress", stage, share]),
+            progress=lambda stage, share: _write(_Progress(stage, share)),
         )
     except NothingToLearnError as error:
-        _write(["refused", str(error)])
+        _write(_Refused(str(error)))
     else:
-        _write(["done", _plain(training)])
+        _write(_Done(_plain(training)))
 
 
-def _yield_to_others() -> None:
-    """Run when nobody else wants to."""
+def _lower_priority() -> None:
+    """Run only while no other process of the machine wants to."""
     if hasattr(os, "SCHED_IDLE"):  # Linux
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
-        os.nice(_LEAST_NICE)
+        os.nice(_LOWEST_PRIORITY)
 
 
-def _write(frame: list[Any]) -> None:
+def _write(frame: _Frame) -> None:
     body = msgspec.msgpack.encode(frame)
-    sys.stdout.buffer.write(_SIZE.pack(len(body)) + body)
+    sys.stdout.buffer.write(_FRAME_SIZE.pack(len(body)) + body)
     sys.stdout.buffer.flush()
 
 

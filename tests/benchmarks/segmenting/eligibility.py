@@ -150,7 +150,7 @@ async def _sweep(service: Any, connection: asyncpg.Connection, sweep: Eligibilit
         " WHERE d.experiment_no = 1 AND e.experiment_no > 1"
     )
     begin = time.perf_counter()
-    await sweep()
+    await sweep.check_due()
     seconds = time.perf_counter() - begin
     left = await connection.fetchval("SELECT count(*) FROM experiment_segmentation_config WHERE checked_at IS NULL")
     return Row(

@@ -307,30 +307,30 @@ async def test_models_are_trained_when_they_are_due(service: Service, clock: Clo
     trainer = ClusterTrainer(pool, load_secrets(service.settings.secrets_directory), clock)
     await allocate(service, crowd(900))
     await service.learned("cta", 900)
-    assert await trainer.due() == []
+    assert await trainer.request_due_trainings() == []
     await allocate(service, crowd(300, first=1_000))
     await service.learned("cta", 1_200)
-    (job,) = await trainer.due()
-    assert await trainer.due() == [job]  # it is asked for once
-    await trainer(job)
+    (job,) = await trainer.request_due_trainings()
+    assert await trainer.request_due_trainings() == [job]  # it is asked for once
+    await trainer.train(job)
     await serving(service, 2)
-    assert await trainer.due() == []
+    assert await trainer.request_due_trainings() == []
     clock.advance(days=6)
-    assert await trainer.due() == []
+    assert await trainer.request_due_trainings() == []
     await allocate(service, crowd(1_300, first=40_000))
     await service.learned("cta", 2_500)
-    (job,) = await trainer.due()
-    await trainer(job)
+    (job,) = await trainer.request_due_trainings()
+    await trainer.train(job)
     await serving(service, 3)
-    assert await trainer.due() == []
+    assert await trainer.request_due_trainings() == []
     await service.call("ActivateClusterModel", experiment_id="cta", model_version=1)
     assert (await serving(service, 4)).config.model_version == 1
     clock.advance(days=2)
-    assert await trainer.due() == []  # the first model is eight days old, and was chosen
+    assert await trainer.request_due_trainings() == []  # the first model is eight days old, and was chosen
     clock.advance(days=6)
-    (job,) = await trainer.due()
+    (job,) = await trainer.request_due_trainings()
     await service.call("ActivateClusterModel", experiment_id="cta", model_version=2)
-    await trainer(job)
+    await trainer.train(job)
     assert (await serving(service, 5)).config.model_version == 2  # chosen while the third was trained
     versions = [model.model_version for model in (await service.call("ListClusterModels", experiment_id="cta")).models]
     assert versions == [3, 2, 1]

@@ -437,7 +437,7 @@ async def test_a_sweep_looks_at_everything_once_in_six_hours(service: Service, c
     connection = await connect(dsn)
     try:
         assert await sweep.is_due()
-        await sweep()
+        await sweep.check_due()
         assert not await sweep.is_due()
         checked = await connection.fetch("SELECT DISTINCT checked_at FROM experiment_segmentation_config")
         assert [row["checked_at"] for row in checked] == [clock.now]

@@ -217,7 +217,15 @@ async def test_a_bad_event_is_set_aside_and_the_rest_flows(
         await redis.xadd(STREAM, {str(n): encode_event(event) for n, event in enumerate(events)})
     await redis.xadd(STREAM, {"1": b"garbage", "2": encode_event(log.assigned(5))})
     task = asyncio.create_task(
-        Drain(dsn, redis, 0, settings, share=ShardBalance(dsn, 1), labeller=log.labeller, counted=counted.update).run()
+        Drain(
+            dsn,
+            redis,
+            0,
+            settings,
+            shard_balance=ShardBalance(dsn, 1),
+            labeller=log.labeller,
+            on_counts_changed=counted.update,
+        ).run()
     )
     async with asyncio.timeout(10):
         while await redis.xlen(STREAM):
@@ -240,9 +248,9 @@ async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, 
                 redis,
                 0,
                 settings,
-                share=ShardBalance(dsn, 1),
+                shard_balance=ShardBalance(dsn, 1),
                 labeller=log.labeller,
-                counted=lambda _, name=name: drained.append(name),
+                on_counts_changed=lambda _, name=name: drained.append(name),
             ).run()
         )
         for name in ("one", "two")
@@ -342,7 +350,7 @@ async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis
     for _ in range(2):
         share = ShardBalance(dsn, 4)
         drains = [
-            Drain(dsn, redis, shard, settings, share=share, labeller=labeller, counted=lambda _: None)
+            Drain(dsn, redis, shard, settings, shard_balance=share, labeller=labeller, on_counts_changed=lambda _: None)
             for shard in range(4)
         ]
         shares.append(share)

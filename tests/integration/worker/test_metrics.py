@@ -12,7 +12,7 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
 from server.settings import Settings
-from server.worker.backlog import Backlog
+from server.worker.backlog import BacklogReporter
 from server.worker.drain import Drain
 from server.worker.shard_balance import ShardBalance
 from storage.postgres.events.labels import Labeller
@@ -124,19 +124,27 @@ async def test_only_who_drains_reports_the_backlog(
     for n in range(3):
         await service.allocate("cta", f"u{n}")
     await asyncio.sleep(0.05)
-    backlog = Backlog(redis, 0)
+    backlog = BacklogReporter(redis, 0)
     before = entries.now, lag.now
-    await backlog.look()
+    await backlog.report()
     assert str((entries.now, lag.now)) == str(before)
-    backlog.take()
-    await backlog.look()
+    backlog.start_reporting()
+    await backlog.report()
     assert entries.now == 3
     assert 0.05 <= lag.now < 10
-    backlog.leave()
+    backlog.stop_reporting()
     assert math.isnan(entries.now)
     assert math.isnan(lag.now)
     drain = asyncio.create_task(
-        Drain(dsn, redis, 0, settings, share=ShardBalance(dsn, 1), labeller=labeller, counted=lambda _: None).run()
+        Drain(
+            dsn,
+            redis,
+            0,
+            settings,
+            shard_balance=ShardBalance(dsn, 1),
+            labeller=labeller,
+            on_counts_changed=lambda _: None,
+        ).run()
     )
     await eventually(lambda: (entries.now, lag.now) == (0, 0))
     drain.cancel()

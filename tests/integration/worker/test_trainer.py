@@ -5,7 +5,7 @@ import json
 
 import psutil
 
-from server.worker.training.process import train_apart
+from server.worker.training.process import train_in_process
 
 
 async def test_it_is_gone_however_often_it_is_cancelled() -> None:
@@ -16,7 +16,7 @@ async def test_it_is_gone_however_often_it_is_cancelled() -> None:
 
     contexts = [json.dumps({"plan": f"p{n % 50}", "city": f"c{n % 97}"}) for n in range(20_000)]
     training = asyncio.create_task(
-        train_apart(contexts, max_clusters=20, previous=None, next_number=1, progress=progress)
+        train_in_process(contexts, max_clusters=20, previous=None, next_number=1, progress=progress)
     )
     async with asyncio.timeout(60):
         await learning.wait()
