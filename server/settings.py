@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default=1,
         ge=1,
         le=100,
-        description="parts of the users in Redis, each with an event stream; fixed when an installation is set up; 16 for a cluster",
+        description="parts of the users in Redis, each with an event stream; fixed at installation; 16 for a cluster",
     )
     redis_timeout: float = Field(
         default=1.0, gt=0, le=60, description="time without an answer after which Redis counts as out of reach"
