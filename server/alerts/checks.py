@@ -1,4 +1,4 @@
-"""The checks that raise alerts. Each one looks at all running experiments, and says in words what is wrong.
+"""The checks that raise alerts. Each one checks all running experiments, and says in words what is wrong.
 
 A check changes no alert; `server.alerts.watch` raises and resolves them.
 """
@@ -20,7 +20,7 @@ from storage.postgres.events.summed_log import summed_log
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import alert_queries
 from storage.postgres.operations.alert_queries import Silence, WeakSegment
-from storage.postgres.operations.alerts import AlertKind, Place
+from storage.postgres.operations.alerts import AlertKind, AlertTarget
 from storage.postgres.pool import Connection
 from storage.redis import streams
 from storage.redis.client import Client
@@ -44,7 +44,7 @@ class CheckInput:
     connection: Connection
     redis: Client
     shards: int
-    open_since: Mapping[Place, datetime]
+    open_since: Mapping[AlertTarget, datetime]
     now: datetime
 
 
@@ -56,7 +56,7 @@ class Problems:
     time, so that their alerts stay as they are.
     """
 
-    found: Mapping[Place, str]
+    found: Mapping[AlertTarget, str]
     unchecked: set[int] = field(default_factory=set)
 
 
@@ -71,7 +71,7 @@ async def _find_weak_segments(check: CheckInput) -> Problems:
 
     An alert is raised where that is unlikely to be chance, and stays until the rate is half or more.
     """
-    problems: dict[Place, str] = {}
+    problems: dict[AlertTarget, str] = {}
     for weak in await alert_queries.weak_segments(check.connection, check.now):
         target = weak.experiment_number, weak.segment_key
         is_chance = (
@@ -87,13 +87,13 @@ async def _find_weak_segments(check: CheckInput) -> Problems:
 def _describe_weak_segment(weak: WeakSegment, name: str) -> str:
     rate, overall_rate = weak.successes / weak.trials, weak.all_successes / weak.all_trials
     return (
-        f"{rate:.2%} of users in {name} convert ({weak.successes:,} of {weak.trials:,}), less than half of the "
-        f"{overall_rate:.2%} of all users"
+        f"{100 * rate:.2f} % of users in {name} convert ({weak.successes:,} of {weak.trials:,}), less than half of the "
+        f"{100 * overall_rate:.2f} % of all users"
     )
 
 
 async def _find_old_models(check: CheckInput) -> Problems:
-    problems: dict[Place, str] = {}
+    problems: dict[AlertTarget, str] = {}
     for old in await alert_queries.old_models(check.connection, check.now - _OLD_MODEL):
         problems[old.experiment_number, ""] = (
             f"cluster model {old.version} was trained on {old.trained_at:%Y-%m-%d}, and no training has succeeded in "
@@ -107,7 +107,7 @@ async def _find_sample_ratio_mismatches(check: CheckInput) -> Problems:
     due = await alert_queries.take_sample_ratio_checks(
         check.connection, checked_before=check.now - _DAY, limit=_SAMPLE_RATIOS_AT_A_TIME, now=check.now
     )
-    problems: dict[Place, str] = {}
+    problems: dict[AlertTarget, str] = {}
     unchecked = await alert_queries.running(check.connection) - due
     for number in due:
         experiment = await load_experiment(check.connection, number)
@@ -154,7 +154,7 @@ async def _find_bot_surges(check: CheckInput) -> Problems:
 
     An alert is raised where there are also more bots than visitors. It stays for the day, even if visitors catch up.
     """
-    problems: dict[Place, str] = {}
+    problems: dict[AlertTarget, str] = {}
     for bots in await alert_queries.bots(check.connection, _LEAST_BOT_REQUESTS, check.now):
         target = bots.experiment_number, ""
         if bots.requests > _BOT_SURGE * bots.usual and (bots.requests > bots.visitors or target in check.open_since):
@@ -171,7 +171,7 @@ async def _find_silences(check: CheckInput) -> Problems:
     They must be expected both by the time that has passed and by the users who came. An alert stays until somebody
     converts.
     """
-    problems: dict[Place, str] = {}
+    problems: dict[AlertTarget, str] = {}
     for silence in await alert_queries.silences(check.connection, _RECENT):
         target = silence.experiment_number, ""
         raised_at = check.open_since.get(target)

@@ -68,7 +68,7 @@ class Sender:
     async def _drop_former_recipients(self, connection: Connection) -> None:
         """Drop the notices of recipients that are not set any more, and resolve the alerts about them."""
         now, names = self._clock(), self._recipients.names
-        await notifications.forsake(connection, names, now)
+        await notifications.drop_other_recipients(connection, names, now)
         for number, name in await alerts.still_open(connection, AlertKind.NOTIFICATION_FAILED):
             owner = await notifications.owner(connection, number)
             if name not in (names if owner is None else self._recipients.names_for(owner)):
@@ -99,7 +99,7 @@ class Sender:
         number = notice.experiment_number if recipient == OWNER else None
         async with self._pool.acquire() as connection, connection.transaction():
             if not error:
-                await notifications.sent(connection, notice.number, now)
+                await notifications.mark_sent(connection, notice.number, now)
                 await alerts.report(connection, number, AlertKind.NOTIFICATION_FAILED, recipient, None, now)
                 return
             is_last = notice.attempts > len(RETRY_PAUSES)

@@ -1,1 +1,1 @@
-"""Segmentation that comes and goes by itself: what is found of an experiment, proposed, done, and measured."""
+"""Recommendations: what is known of an experiment, what to recommend, and how people or Samplit accept it."""

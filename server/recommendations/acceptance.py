@@ -111,7 +111,7 @@ async def _set_baseline_share(
 ) -> float:
     """Return the share of users who are served by the unsegmented posterior from now on.
 
-    Where Samplit turns segmentation on itself, nobody has looked at it: the share is larger for 30 days, so that a lift
+    Where Samplit turns segmentation on itself, nobody has checked it: the share is larger for 30 days, so that a lift
     that fails is noticed soon. The usual share is stored and comes back afterwards.
     """
     usual = experiment.baseline_share if state.baseline_share_after is None else state.baseline_share_after

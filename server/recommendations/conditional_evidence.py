@@ -19,7 +19,7 @@ from allocator.segmentation.evidence import ERROR, LARGEST_LOG, segmentation_evi
 from allocator.segmentation.limits import MAX_DIMENSIONS
 from allocator.segments import attribute_name
 from storage.postgres.counts import dimensions
-from storage.postgres.counts.dimensions import WithinRow
+from storage.postgres.counts.dimensions import ConditionalCount
 from storage.postgres.pool import Connection
 from storage.postgres.segmentation.serving_state import AdaptationState
 
@@ -88,7 +88,7 @@ async def find_dimension_changes(
     looked_at = max(len(with_evidence), 1)
 
     async def evidence_for(dimension: str, others: list[str]) -> ConditionalEvidence:
-        rows = await dimensions.within(connection, experiment, others, dimension, arms, first_day, now)
+        rows = await dimensions.conditional_counts(connection, experiment, others, dimension, arms, first_day, now)
         return await asyncio.to_thread(_judge, dimension, rows, arms, looked_at)
 
     to_add, to_drop = [], []
@@ -100,11 +100,13 @@ async def find_dimension_changes(
     return DimensionChanges(tuple(to_add), tuple(to_drop))
 
 
-def _judge(dimension: str, rows: Sequence[WithinRow], arms: tuple[int, ...], looked_at: int) -> ConditionalEvidence:
+def _judge(
+    dimension: str, rows: Sequence[ConditionalCount], arms: tuple[int, ...], looked_at: int
+) -> ConditionalEvidence:
     """Turn counted users into the evidence for a dimension.
 
     rows: users by segment (of the other dimensions), value of the dimension, day and variant. arms: variant numbers in
-    the order of the arms. looked_at: how many dimensions are looked at, at least 1.
+    the order of the arms. looked_at: how many dimensions are examined, at least 1.
     """
     day_index = {day: index for index, day in enumerate(sorted({row.day for row in rows}))}
     cell_index: dict[tuple[str, str], int] = {}

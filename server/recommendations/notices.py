@@ -4,8 +4,8 @@ from datetime import datetime
 
 from allocator.experiment import Experiment
 from allocator.segmentation import Proposal, RecommendationKind
+from allocator.wording import count_text, evidence_text, lift_text
 from server.notifications.notices import NoticeKind, enqueue_notice
-from server.recommendations.wording import evidence_text, lift_text
 from storage.postgres.pool import Connection
 
 
@@ -63,8 +63,7 @@ def _divided_by(experiment: Experiment) -> str:
 
 
 def _traffic(proposal: Proposal) -> str:
-    days = "1 day" if proposal.days == 1 else f"{proposal.days} days"
-    return f"{proposal.trials:,} users of {days}"
+    return f"{count_text(proposal.trials, 'user')} of {count_text(proposal.days, 'day')}"
 
 
 def _evidence(proposal: Proposal) -> str:

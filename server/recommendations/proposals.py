@@ -14,6 +14,7 @@ from allocator.segmentation import (
     winner_everywhere,
 )
 from allocator.segmentation.evidence import ERROR
+from allocator.wording import percent_text
 from server.recommendations.conditional_evidence import ConditionalEvidence
 from server.recommendations.findings import Findings, segment_by_name
 
@@ -189,8 +190,8 @@ def _train_clusters(findings: Findings) -> list[Proposal]:
         return []
     basis = _basis(findings)
     summary = (
-        f"train the clusters again: {drift.far_share:.0%} of the users of the last seven days are far from every "
-        f"cluster, and the sizes of the clusters have shifted by {drift.share_shift:.0%}"
+        f"train the clusters again: {percent_text(drift.far_share)} of the users of the last seven days are far from "
+        f"every cluster, and the sizes of the clusters have shifted by {percent_text(drift.share_shift)}"
     )
     return [Proposal(RecommendationKind.TRAIN_CLUSTERS, summary, basis.trials, basis.days)]
 

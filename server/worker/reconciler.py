@@ -1,4 +1,4 @@
-"""Publishes what Redis lacks of what Postgres holds: a publication that a crash prevented, or everything."""
+"""Publishes what PostgreSQL holds and Redis lacks: what a crash kept from being published, or everything."""
 
 from collections.abc import Callable
 from datetime import timedelta

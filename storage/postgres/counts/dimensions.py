@@ -15,7 +15,7 @@ from storage.postgres.pool import Connection, columns
 KEPT_DAYS = 90
 _MOST_VALUES = 100  # of a dimension, on a day and in all that is read; the rest share 'other'
 _MOST_DIMENSIONS = 64  # of an experiment; no more are counted
-_MOST_WITHIN = 50  # values of a dimension in a segment by others
+_MOST_CONDITIONAL_VALUES = 50  # values of a dimension in a segment by others
 _EVERYONE = ""
 # A success of a day that is not kept any more counts for nothing: it has no row.
 _ADD = """
@@ -104,7 +104,7 @@ _READ = """
     FROM counted JOIN ranked USING (dimension, value) GROUP BY 1, 2, 3, 4 ORDER BY 1, 2
 """
 # Of the log: a dimension's values apart in each segment by other dimensions.
-_WITHIN = """
+_CONDITIONAL_COUNTS = """
     WITH users AS (
         SELECT segment_key_of(context, $2) AS segment, coalesce(context ->> $3, 'unknown') AS value, day, variant_no,
             is_success(assigned_at, converted_at, maturity_seconds) AS success
@@ -141,7 +141,7 @@ class _Change(NamedTuple):
     successes: int
 
 
-class WithinRow(NamedTuple):
+class ConditionalCount(NamedTuple):
     """Mature users of one day, variant, segment by other dimensions, and value of the dimension."""
 
     segment: str
@@ -245,7 +245,7 @@ async def read(
     return [found[name] for name in sorted(found)]
 
 
-async def within(
+async def conditional_counts(
     connection: Connection,
     experiment: Experiment,
     others: Sequence[str],
@@ -253,14 +253,14 @@ async def within(
     variants: Sequence[int],
     first: date,
     now: datetime,
-) -> list[WithinRow]:
+) -> list[ConditionalCount]:
     """Return the log of these variants from a day on, by the values of a dimension in each segment by the others.
 
     Dimensions are named as in contexts. The largest segments and values have rows of their own, the rest of each is
     under "other".
     """
     rows = await connection.fetch(
-        _WITHIN,
+        _CONDITIONAL_COUNTS,
         experiment.number,
         others,
         dimension,
@@ -268,10 +268,10 @@ async def within(
         now,
         variants,
         experiment.segmentation.max_segments,
-        _MOST_WITHIN,
+        _MOST_CONDITIONAL_VALUES,
     )
     return [
-        WithinRow(
+        ConditionalCount(
             segment=row["segment"],
             value=row["value"],
             day=row["day"],

@@ -33,7 +33,6 @@ _ACKNOWLEDGE = """
     WHERE alert_id = $1 AND acknowledged_at IS NULL RETURNING true
 """
 AlertTarget = tuple[int | None, str]  # an experiment's number, None for the installation, and a key
-Place = AlertTarget
 
 
 class AlertKind(Enum):

@@ -21,7 +21,7 @@ _COPY = """
     SELECT experiment_no, kind, $2, subject, body, created_at, next_attempt_at
     FROM notifications WHERE notification_no = $1
 """
-_FORSAKE = """
+_DROP_OTHER_RECIPIENTS = """
     UPDATE notifications SET recipient = '', sent_at = $2 WHERE notification_no IN (
         SELECT notification_no FROM pending_notifications WHERE recipient <> ALL($1::text[]))
 """
@@ -171,9 +171,9 @@ async def address(connection: Connection, recipients: Mapping[int, Sequence[str]
     )
 
 
-async def forsake(connection: Connection, recipients: Sequence[str], now: datetime) -> None:
+async def drop_other_recipients(connection: Connection, recipients: Sequence[str], now: datetime) -> None:
     """Give up the notices of all recipients but these: the others are not configured any more."""
-    await connection.execute(_FORSAKE, recipients, now)
+    await connection.execute(_DROP_OTHER_RECIPIENTS, recipients, now)
 
 
 async def admit(connection: Connection, most_an_hour: int, now: datetime) -> None:
@@ -201,7 +201,7 @@ async def claim(
     return sorted((Claimed(**row) for row in rows), key=lambda claimed: claimed.number)
 
 
-async def sent(connection: Connection, number: int, now: datetime) -> None:
+async def mark_sent(connection: Connection, number: int, now: datetime) -> None:
     """Mark a notice as sent."""
     await connection.execute(
         "UPDATE notifications SET sent_at = $2, error = '' WHERE notification_no = $1", number, now

@@ -87,7 +87,7 @@ async def test_a_segment_that_underperforms(
     await convert(service, more[::60])
     await service.learned("cta", 2_400, 263)
     summary = await is_raised(watch, service, AlertKind.SEGMENT_UNDERPERFORMS, "source:instagram")
-    assert summary == "3.50% of users in Instagram convert (63 of 1,800), less than half of the 10.96% of all users"
+    assert summary == "3.50 % of users in Instagram convert (63 of 1,800), less than half of the 10.96 % of all users"
     await convert(service, more[1::60])
     await service.learned("cta", 2_400, 288)  # 4.9 % of 12 % may be chance again, but is under half
     assert await is_raised(watch, service, AlertKind.SEGMENT_UNDERPERFORMS, "source:instagram") == summary
