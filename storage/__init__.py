@@ -1,1 +1,3 @@
-"""Postgres, Redis, the engines that are brought along, and encryption. Returns the allocator's types; knows no gRPC."""
+"""PostgreSQL, Redis, the engines that come with Samplit, and encryption. It returns types of the allocator,
+and knows no gRPC.
+"""

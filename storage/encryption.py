@@ -1,7 +1,7 @@
-"""Authenticated encryption of algorithm state, and the installation's secrets as files of mode 0600.
+"""Authenticated encryption of algorithm state, and the installation's secrets in files of mode 0600.
 
-AES-256-GCM by Tink; the associated data bind a ciphertext to what it is of, so that it cannot be moved. Knows nothing
-of what is inside.
+The cipher is Tink's AES-256-GCM. The associated data bind a ciphertext to the object that it belongs to, so that it
+cannot be used for another one. Knows nothing of the plaintexts.
 """
 
 import os
@@ -22,37 +22,39 @@ class SecretsUnusableError(Exception):
 
 
 class DecryptionError(Exception):
-    """The ciphertext is damaged, or was made for another place or with another key."""
+    """The ciphertext is damaged, or was made for another object or with another key."""
 
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """What every server of an installation shares. `identity` keys the hashes of user identifiers."""
+    """The secrets that all servers of an installation share. `identity` keys the hashes of user identifiers."""
 
     identity: bytes
     _aead: aead.Aead
 
     @property
     def identity_fingerprint(self) -> bytes:
-        """Tells two identities apart without giving either away (16 bytes)."""
+        """Return 16 bytes that differ between identity keys, and from which no key can be computed."""
         return blake2b(b"", digest_size=16, key=self.identity, person=b"samplit.finger").digest()
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """Encrypt for the place that `associated_data` names."""
+        """Encrypt for the object that `associated_data` names."""
         sealed: bytes = self._aead.encrypt(plaintext, associated_data)
         return sealed
 
     def decrypt(self, ciphertext: bytes, associated_data: bytes) -> bytes:
-        """The plaintext. Raises DecryptionError."""
+        """Return the plaintext. Raises DecryptionError."""
         try:
             plaintext: bytes = self._aead.decrypt(ciphertext, associated_data)
         except tink.TinkError as error:
-            raise DecryptionError("the encrypted state does not belong here, or its key is missing") from error
+            raise DecryptionError(
+                "the encrypted state is damaged, belongs to another object, or its key is missing"
+            ) from error
         return plaintext
 
 
 def load_secrets(folder: Path) -> Secrets:
-    """Read the keyset and the identity key, making them on the first start. Raises SecretsUnusableError."""
+    """Read the keyset and the identity key, which are created on the first start. Raises SecretsUnusableError."""
     aead.register()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def load_secrets(folder: Path) -> Secrets:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file of mode 0600, whole or not at all."""
+    """Write a file of mode 0600, completely or not at all."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

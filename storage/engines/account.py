@@ -1,4 +1,4 @@
-"""The account that engines run as when we are root: PostgreSQL refuses to run as root."""
+"""The account that the engines run as if Samplit runs as root: PostgreSQL refuses to run as root."""
 
 import os
 import pwd
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Account:
-    """A user and group id. It gets no other groups."""
+    """A user id and a group id. Processes of the account have no other groups."""
 
     uid: int
     gid: int
 
     def can_enter(self, path: Path) -> bool:
-        """Whether this account may pass through every folder down to `path`, that one included."""
+        """Return whether this account may enter `path` and every folder above it."""
         resolved = path.resolve()
         return all(self._may(folder, 0o1) for folder in (resolved, *resolved.parents) if folder.is_dir())
 
@@ -25,7 +25,10 @@ class Account:
 
 
 def engine_account(existing: Path) -> Account | None:
-    """Nobody else unless we are root; then the owner of `existing` files, or `postgres`, or `nobody`."""
+    """Return the account for the engines, None unless Samplit runs as root.
+
+    It is the owner of `existing` files, or `postgres`, or `nobody`.
+    """
     if os.geteuid() != 0:
         return None
     if existing.exists() and existing.stat().st_uid != 0:

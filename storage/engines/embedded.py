@@ -1,4 +1,4 @@
-"""Both engines of a data directory together."""
+"""Starts, restarts and stops both engines of a data directory."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ _ANSWER_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class StoreUrls:
-    """Where the engines answer: unix sockets."""
+    """The addresses of the engines, which are unix sockets."""
 
     postgres_dsn: str
     redis_url: str
@@ -27,14 +27,14 @@ class EmbeddedEngines:
     """PostgreSQL and Valkey, from `start` to `stop`."""
 
     def __init__(self, directory: DataDirectory, report: Callable[[str], None], *, appendfsync: str = "always") -> None:
-        """`report` is told what takes time. Raises EmbeddedError if there are no binaries."""
+        """`report` gets a text before each step that takes long. Raises EmbeddedError if there are no binaries."""
         binaries = find_binaries(directory.path / "engines", directory.account)
         self._postgres = EmbeddedPostgres(directory, binaries.postgres)
         self._valkey = EmbeddedValkey(directory, binaries.valkey, appendfsync)
         self._report = report
 
     async def start(self) -> StoreUrls:
-        """Start both. Raises EngineFailedError; what did start is left for `stop`."""
+        """Start both. Raises EngineFailedError; an engine that did start runs until `stop`."""
         first = "for the first time, creating its files" if self._postgres.is_new else "on its data"
         self._report(f"starting PostgreSQL {first}, and Valkey")
         results = await asyncio.gather(self._postgres.start(), self._valkey.start(), return_exceptions=True)
@@ -44,11 +44,11 @@ class EmbeddedEngines:
         return StoreUrls(self._postgres.dsn, self._valkey.url)
 
     async def wait(self, name: str) -> None:
-        """Until the engine ends."""
+        """Wait until the engine ends."""
         await (self._postgres if name == "postgres" else self._valkey).process.wait()
 
     async def restart(self, name: str) -> None:
-        """Start the engine that ended. Raises EngineFailedError."""
+        """Start an engine that has ended. Raises EngineFailedError."""
         await (self._postgres if name == "postgres" else self._valkey).start()
 
     async def stop(self) -> None:
@@ -57,14 +57,14 @@ class EmbeddedEngines:
 
 
 def find_running(path: Path) -> StoreUrls | None:
-    """The engines that run on a data directory; None if there are none, or none that we may reach."""
+    """Return the addresses of the engines that run on a data directory; None if none do, or none can be reached."""
     sockets = path.absolute() / "run"
     running = all(_listens(sockets / name) for name in (SOCKET, "valkey.sock"))
     return StoreUrls(socket_dsn(sockets), socket_url(sockets)) if running else None
 
 
 def _listens(path: Path) -> bool:
-    """A killed engine leaves its socket behind, but nobody listens on it."""
+    """Return whether an engine listens on a socket. A killed engine leaves its socket behind."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_ANSWER_SECONDS)
         try:

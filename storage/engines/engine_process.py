@@ -1,4 +1,4 @@
-"""One engine's process: started with its output in a log, waited for while it makes progress, stopped."""
+"""The process of one engine: started with its output in a log, waited for while it makes progress, and stopped."""
 
 import asyncio
 import os
@@ -19,10 +19,10 @@ _STOP_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Sign:
-    """What an engine shows while it starts."""
+    """What can be seen of an engine while it starts."""
 
     is_ready: bool
-    progress: Hashable = None  # differs from the last one if the engine has got on; our looking must not change it
+    progress: Hashable = None  # changes when the engine makes progress, and only then
 
 
 class EngineProcess:
@@ -38,11 +38,11 @@ class EngineProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that was started last."""
+        """Return the id of the process that was started last."""
         return None if self._process is None else self._process.pid
 
     async def run(self, command: Sequence[str | Path]) -> int:
-        """Run a helper program of the engine to its end; its exit code. Raises EngineFailedError if it stalls."""
+        """Run a helper program of the engine, and return its exit code. Raises EngineFailedError if it stalls."""
         process = await self._spawn(command)
 
         async def look() -> Sign:
@@ -57,24 +57,25 @@ class EngineProcess:
         await self._follow(await self._spawn(command), look)
 
     def work(self) -> tuple[float, int]:
-        """What the process and its children have done: seconds of CPU time, bytes read from and written to disks."""
+        """Return the CPU seconds of the process and its children, and the bytes that they read and wrote on disks."""
         cpu, moved = 0.0, 0
         try:
             root = psutil.Process(self.pid)
             for each in (root, *root.children(recursive=True)):
-                cpu += sum(each.cpu_times()[:2])
+                times = each.cpu_times()
+                cpu += times.user + times.system
                 moved += _moved_bytes(each)
-        except psutil.Error:  # some process ended meanwhile: that is a change too
+        except psutil.Error:  # a process ended meanwhile, which is progress too
             pass
         return round(cpu, 1), moved
 
     async def wait(self) -> None:
-        """Until it ends."""
+        """Wait until the process ends."""
         if self._process is not None:
             await self._process.wait()
 
     async def stop(self) -> None:
-        """A clean shutdown; insisted on after a minute."""
+        """Shut the engine down cleanly; if that takes a minute, force it."""
         process = self._process
         if process is None:
             return
@@ -89,7 +90,7 @@ class EngineProcess:
 
     async def _spawn(self, command: Sequence[str | Path]) -> asyncio.subprocess.Process:
         account = self._directory.account
-        # A session of its own: Ctrl-C in the terminal is for us, and we stop the engine when nobody needs it.
+        # In a session of its own, the engine gets no Ctrl-C from the terminal: Samplit stops it when nobody needs it.
         with self.log.open("ab") as log:
             if account is None:
                 process = await asyncio.create_subprocess_exec(
@@ -113,7 +114,7 @@ class EngineProcess:
         return process
 
     async def _follow(self, process: asyncio.subprocess.Process, look: Callable[[], Awaitable[Sign]]) -> None:
-        """Until it is ready; the deadline moves on while the log grows or its signs change."""
+        """Wait until the process is ready. Its time is up if neither its log nor its progress changes for a while."""
         loop = asyncio.get_running_loop()
         seen, deadline = None, loop.time() + _STALL_SECONDS
         while not (sign := await look()).is_ready:
@@ -130,7 +131,10 @@ class EngineProcess:
 
 
 def _moved_bytes(process: psutil.Process) -> int:
-    """Read from and written to disks; 0 on macOS, and for a container's root, which may not ask about other users."""
+    """Return the bytes read from and written to disks.
+
+    0 on macOS, and for the root of a container, which may not ask about processes of other users.
+    """
     if not psutil.LINUX:
         return 0
     try:

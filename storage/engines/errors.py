@@ -1,4 +1,4 @@
-"""What can keep the embedded engines from running, in words for an operator."""
+"""The errors that keep the engines from running, in words for an operator."""
 
 import os
 from pathlib import Path
@@ -8,19 +8,19 @@ _TAIL_BYTES = 8192  # logs are never rotated, so only their end is read
 
 
 class EmbeddedError(Exception):
-    """The base of all."""
+    """The base of the errors of this package."""
 
 
 class DirectoryUnusableError(EmbeddedError):
-    """The data directory cannot be used; the message says why, and what would do."""
+    """The data directory cannot be used. The message says why, and what to use instead."""
 
 
 class DirectoryInUseError(EmbeddedError):
-    """Another server has the data directory."""
+    """Another server uses the data directory."""
 
 
 class EngineFailedError(EmbeddedError):
-    """An engine did not start; the message ends with its last words."""
+    """An engine did not start. The message ends with the last lines of its log."""
 
     def __init__(self, engine: str, problem: str, log: Path) -> None:
         """`log` is the engine's log file."""

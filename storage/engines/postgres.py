@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: its files, its settings, and when it is ready."""
+"""The embedded PostgreSQL: its files, its settings, and how to see that it is ready."""
 
 import asyncio
 import os
@@ -14,13 +14,13 @@ from storage.engines.engine_process import EngineProcess, Sign
 from storage.engines.errors import EngineFailedError
 
 _NAME = "samplit"  # of the role and of the database
-_PORT = 5432  # only names the socket; said everywhere, since PGPORT would change it
+_PORT = 5432  # only part of the socket's name; always passed, since PGPORT would change it
 SOCKET = f".s.PGSQL.{_PORT}"
-_PID_LINE, _STATUS_LINE = 0, 7  # of postmaster.pid, where pg_ctl looks too
+_PID_LINE, _STATUS_LINE = 0, 7  # of postmaster.pid, which pg_ctl reads too
 _RETRIES = 40
 _RETRY_SECONDS = 0.25
 _SETTINGS = {
-    "listen_addresses": "",  # no TCP: who can enter the folder of the socket may connect
+    "listen_addresses": "",  # no TCP: whoever can enter the folder of the socket may connect
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -43,11 +43,11 @@ class EmbeddedPostgres:
 
     @property
     def is_new(self) -> bool:
-        """Whether its files are not there yet."""
+        """Return whether its files are still to be created."""
         return not self._data.exists()
 
     async def start(self) -> None:
-        """Make its files if need be, start it, and make its database. Raises EngineFailedError."""
+        """Start PostgreSQL. Its files and its database are created if they are missing. Raises EngineFailedError."""
         if self.is_new:
             await self._create_files()
         options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
@@ -64,7 +64,7 @@ class EmbeddedPostgres:
                 await self.process.start(command, self._look)
                 break
             except EngineFailedError as error:
-                if not _is_shadow(error) or attempt == _RETRIES - 1:
+                if not _is_blocked_by_killed_server(error) or attempt == _RETRIES - 1:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
         await self._create_database()
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
         status = await self.process.run(
             [
                 self._binaries / "initdb",
-                # Trust: the folder of the socket is the guard, and only its owner and root can enter.
+                # No password is needed: only the owner of the socket's folder and root can enter it.
                 *("-D", unfinished, "--username", _NAME, "--auth", "trust", "--encoding", "UTF8"),
                 *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"),
                 "--data-checksums",
@@ -89,12 +89,12 @@ class EmbeddedPostgres:
         unfinished.rename(self._data)
 
     async def _look(self) -> Sign:
-        """Does not connect: refused connections are logged, and would look like progress."""
+        """Read the state from a file. A connection that is refused would be logged, and look like progress."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
             lines = []
-        # A killed server leaves its file, so the process must be ours.
+        # A killed server leaves its file behind, so the file must name this process.
         is_ready = (
             len(lines) > _STATUS_LINE
             and lines[_PID_LINE] == str(self.process.pid)
@@ -114,11 +114,11 @@ class EmbeddedPostgres:
             raise EngineFailedError("postgres", f"does not answer ({error})", self.process.log) from error
 
 
-def _is_shadow(error: EngineFailedError) -> bool:
-    """Whether the processes of a killed server are in the way: they live, or wait to be reaped, a moment longer."""
+def _is_blocked_by_killed_server(error: EngineFailedError) -> bool:
+    """Return whether processes of a killed server are in the way. They end, or are reaped, a moment later."""
     return any(words in str(error) for words in ("shared memory block", 'lock file "postmaster.pid" already exists'))
 
 
 def socket_dsn(sockets: Path, database: str = _NAME) -> str:
-    """The DSN of the PostgreSQL whose socket is in this folder."""
+    """Return the DSN of the PostgreSQL whose socket is in this folder."""
     return f"postgresql://{_NAME}@/{database}?host={quote(str(sockets))}&port={_PORT}"

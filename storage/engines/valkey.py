@@ -1,4 +1,4 @@
-"""The embedded Valkey: its settings, and when it is ready."""
+"""The embedded Valkey: its settings, and how to see that it is ready."""
 
 import signal
 from pathlib import Path
@@ -25,8 +25,9 @@ class EmbeddedValkey:
             "dir": str(directory.path / "valkey"),
             "appendonly": "yes",
             "appendfsync": appendfsync,
-            "save": "",  # the file is enough; a snapshot would hold up the end, and forbid it while the disk is full
-            "aof-load-truncated": "yes",  # a kill may cut the last write, which nobody was told of
+            # No snapshots: the append-only file is enough. They would delay the end, or prevent it on a full disk.
+            "save": "",
+            "aof-load-truncated": "yes",  # a kill may cut the last write, which was not acknowledged
             "databases": "64",
             "enable-debug-command": "no",
             "maxmemory-policy": "noeviction",
@@ -38,13 +39,13 @@ class EmbeddedValkey:
         self.url = socket_url(directory.sockets)
 
     async def start(self) -> None:
-        """Start it, and wait until it has loaded its data. Raises EngineFailedError."""
+        """Start Valkey, and wait until it has loaded its data. Raises EngineFailedError."""
         self._socket.unlink(missing_ok=True)
         options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
         await self.process.start([self._binary, *options], self._look)
 
     async def _look(self) -> Sign:
-        """It answers while it loads its data, and says how much it has read."""
+        """Ask Valkey, which answers while it loads its data, how much it has loaded."""
         client = Redis.from_url(self.url, socket_timeout=5)
         try:
             found = await client.info("persistence")
@@ -56,5 +57,5 @@ class EmbeddedValkey:
 
 
 def socket_url(sockets: Path) -> str:
-    """The URL of the Valkey whose socket is in this folder."""
+    """Return the URL of the Valkey whose socket is in this folder."""
     return f"unix://{quote(str(sockets / 'valkey.sock'))}?db=0"

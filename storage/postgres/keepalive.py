@@ -1,6 +1,6 @@
-"""A peer that has vanished without a word is given up within half a minute, by both sides.
+"""TCP keepalive: both sides of a connection notice within half a minute that the other machine has vanished.
 
-So a worker does not wait for a PostgreSQL that is gone, and the leases of a worker whose machine is gone are free.
+Then a worker stops waiting for PostgreSQL, and PostgreSQL frees the leases of a worker.
 """
 
 import socket
@@ -17,7 +17,7 @@ SERVER_SETTINGS = {
 
 
 async def keep_alive(connection: object) -> None:
-    """Let our side of an asyncpg connection notice: asyncpg has no option for it."""
+    """Set keepalive for our side of an asyncpg connection: asyncpg has no option for it."""
     transport = cast("Any", connection)._transport
     found = transport.get_extra_info("socket")
     if found.family == socket.AF_UNIX:

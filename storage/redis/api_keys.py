@@ -1,4 +1,4 @@
-"""The active API keys as servers read them: from Redis, so that the data plane never waits for Postgres."""
+"""The active API keys in Redis, where servers read them, so that the data plane never waits for Postgres."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ async def publish(client: Client, active: Sequence[ActiveKey]) -> None:
 
 
 async def load(client: Client) -> dict[bytes, ActiveKey]:
-    """The published keys by secret hash."""
+    """Return the published keys by secret hash."""
     active = {}
     for secret_hash, value in (await read_hash(client, keys.API_KEYS)).items():
         key_id, *scopes = value.decode().split(" ")

@@ -1,4 +1,4 @@
-"""How many allocation requests of bots there were, on their way from the servers to Postgres."""
+"""Counts of allocation requests of bots, on their way from the servers to Postgres."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -18,10 +18,11 @@ async def add(client: Client, requests: Mapping[tuple[int, int], int]) -> None:
 
 
 async def take(client: Client) -> dict[tuple[int, date], int]:
-    """All that was added since the last time."""
-    row: list[bytes] = await function_library.call(client, "take", [keys.BOTS])
+    """Return what was added since the last call, by experiment number and day, and delete it."""
+    fields_and_counts: list[bytes] = await function_library.call(client, "take", [keys.BOTS])
     found = {}
-    for field, count in zip(row[::2], row[1::2], strict=True):
+    alternating = iter(fields_and_counts)
+    for field, count in zip(alternating, alternating, strict=True):
         number, day = field.decode().split(" ")
         found[int(number), _EPOCH + timedelta(days=int(day))] = int(count)
     return found

@@ -20,14 +20,15 @@ class ChangeNotice:
 
 async def send(client: Client, kind: Kind, experiment_id: str = "") -> None:
     """Tell all servers that something was published."""
-    await client.publish(keys.NOTICES, f"{kind} {experiment_id}".rstrip())
+    await client.publish(keys.CHANGE_NOTICES, f"{kind} {experiment_id}".rstrip())
 
 
 async def follow(client: Client) -> AsyncIterator[ChangeNotice]:
     """Yield every change notice from now on."""
     async with client.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(keys.NOTICES)
+        await subscription.subscribe(keys.CHANGE_NOTICES)
         while True:
             message = await subscription.get_message(timeout=None)
             if message is not None:
-                yield ChangeNotice(*message["data"].decode().split(" "))
+                kind, _, experiment_id = message["data"].decode().partition(" ")
+                yield ChangeNotice(kind, experiment_id)

@@ -14,7 +14,7 @@ from allocator.errors import StoreUnavailableError
 Client: TypeAlias = Redis | RedisCluster
 
 _TIMEOUT_SECONDS = 2.0
-_CONNECTIONS = 32  # a call that needs one more waits for its turn
+_CONNECTIONS = 32  # when all are in use, a call waits for one
 _CLUSTER = "+cluster"  # after the scheme of a URL
 
 UNREACHABLE = (
@@ -27,20 +27,20 @@ UNREACHABLE = (
 
 
 class EmptyError(Exception):
-    """Redis answers, but has lost what is asked of it, and is being refilled."""
+    """Redis answers, but has lost the data that a call needs, and is being refilled."""
 
 
 def create_client(url: str, timeout: float = _TIMEOUT_SECONDS) -> Client:
-    """A client with its connections; nothing is connected yet. redis+cluster:// is a cluster, by one of its nodes.
+    """Return a client that connects when it is used. redis+cluster:// is a cluster, named by one of its nodes.
 
     Raises StoreUnavailableError if the URL is not one.
     """
     scheme = urlsplit(url).scheme
     common = {
-        "protocol": 2,  # answers in order, and nothing between them
+        "protocol": 2,  # replies come in order, with nothing between them
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # A connection may have died meanwhile; a Redis that does not answer is not asked again.
+        # Retried once, since an idle connection may have died. A Redis that does not answer in time is not retried.
         "retry": Retry(NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)),
     }
     try:
@@ -53,7 +53,7 @@ def create_client(url: str, timeout: float = _TIMEOUT_SECONDS) -> Client:
 
 
 async def read_hash(client: Client, key: str) -> dict[bytes, bytes]:
-    """All fields of a hash, as bytes."""
+    """Return all fields of a hash."""
     return cast("dict[bytes, bytes]", await client.hgetall(key))
 
 

@@ -1,7 +1,7 @@
-"""The connection that function calls of the hot path take: pipelined, answered by callback.
+"""The connection for the function calls of the hot path. Calls are pipelined, and answered by callback.
 
 A process has one, or, with a cluster, one for each shard. redis-py opens it (address, TLS, password, database; where a
-shard is), and looks after everything else that is asked of Redis.
+shard is). All other commands go through the client of redis-py.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ _ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")  # the shard is, or wil
 
 
 class Call(NamedTuple):
-    """A function and its keys, in the protocol's form (RESP)."""
+    """A function and its keys, encoded in the protocol (RESP)."""
 
     words: int
     text: bytes
 
     @classmethod
     def of(cls, function: str, *keys: str) -> Self:
-        """Prepared once, used for every batch."""
+        """Encode a function and its keys, once for all batches."""
         words = "FCALL", function, str(len(keys)), *keys
         return cls(len(words), b"".join(_word(word.encode()) for word in words))
 
     def with_arguments(self, arguments: Sequence[bytes]) -> bytes:
-        """The whole request."""
+        """Return the whole request."""
         count = b"*%d\r\n" % (self.words + len(arguments))
         return b"".join((count, self.text, *map(_word, arguments)))
 
 
 class FunctionConnection:
-    """Keeps one connection. While there is none, calls fail at once: nobody waits for a Redis that is away."""
+    """Keeps one connection open. While there is none, calls fail at once: nobody waits for a Redis that is away."""
 
     def __init__(self, client: Client, timeout: float, shard: int = 0) -> None:
-        """`timeout` in seconds, for a call; `shard` says which node of a cluster it goes to; `run` connects."""
+        """`timeout` of a call is in seconds; `shard` says which node of a cluster to connect to. `run` connects."""
         self._client = client
         self._timeout = timeout
         self._shard = shard
@@ -60,7 +60,7 @@ class FunctionConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether calls can be made."""
+        """Return whether calls can be made."""
         return self._protocol is not None
 
     async def connected(self) -> None:
@@ -68,9 +68,9 @@ class FunctionConnection:
         await self._connected.wait()
 
     def call(self, call: Call, arguments: Sequence[bytes], done: Done) -> None:
-        """Call a function whose answer is bytes, or nil. `done` is given the answer, or why there is none.
+        """Call a function that answers with bytes or nil. `done` gets the answer, or the error.
 
-        Without an answer it is not known whether the call had an effect.
+        After an error it is not known whether the call had an effect.
         """
         if self._protocol is None:
             done(redis.exceptions.ConnectionError("no connection"))
@@ -78,9 +78,9 @@ class FunctionConnection:
         self._protocol.send(call.with_arguments(arguments), done)
 
     def spin_for_reply(self) -> None:
-        """Wait a moment for the answer, in this turn of the event loop: that is cheaper than to come back for it.
+        """Wait a moment for the answer, in this turn of the event loop: that is cheaper than another turn.
 
-        It is not done for a while where it was in vain, since Redis is not that near, or busy.
+        If no answer came in time, Redis is busy or far away: then the next calls do not wait.
         """
         if self._protocol is None:
             return
@@ -93,9 +93,10 @@ class FunctionConnection:
             self._penalty = min(2 * self._penalty, _MOST_SKIPS)
 
     async def run(self) -> None:
-        """Connect, again and again, until cancelled.
+        """Keep a connection open until cancelled.
 
-        Whatever fails: redis-py has errors of its own for a cluster that it just then loses.
+        Every error is followed by another attempt: redis-py has many errors for a cluster that it loses while it
+        connects.
         """
         pause, longest = _RETRY_SECONDS
         while True:
@@ -116,23 +117,23 @@ class FunctionConnection:
             pause = min(2 * pause, longest)
 
     async def _open(self) -> "_Protocol":
-        place = await self._place()
-        connection = place.connection_class(**place.connection_kwargs)
+        connector = await self._connector()
+        connection = connector.connection_class(**connector.connection_kwargs)
         await connection.connect()
         writer = cast("asyncio.StreamWriter", connection._writer)
         connection._reader = connection._writer = None  # the transport is ours from now on
         return _Protocol(writer)
 
-    async def _place(self) -> Any:
-        """The node where the shard is, or the only one: what knows how to connect."""
+    async def _connector(self) -> Any:
+        """Return redis-py's object that can connect: the node of the shard, or the pool if Redis is no cluster."""
         if isinstance(self._client, RedisCluster):
-            await self._client.nodes_manager.initialize()  # it may have moved
+            await self._client.nodes_manager.initialize()  # the shard may have moved
             return self._client.get_node_from_key(keys.epoch(self._shard))
         return self._client.connection_pool
 
 
 def create_function_connections(client: Client, timeout: float, shards: int) -> list[FunctionConnection]:
-    """The link of each shard: the same for all, unless they are on several nodes."""
+    """Return the connection of each shard. It is the same for all, unless Redis is a cluster."""
     if isinstance(client, RedisCluster):
         return [FunctionConnection(client, timeout, shard) for shard in range(shards)]
     return [FunctionConnection(client, timeout)] * shards
@@ -140,7 +141,7 @@ def create_function_connections(client: Client, timeout: float, shards: int) -> 
 
 class _Protocol(asyncio.Protocol):
     def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer  # it would close its transport if it were forgotten
+        self._writer = writer  # kept, since it closes its transport when it is collected
         self._transport = writer.transport
         self._transport.set_protocol(self)
         encrypted = self._transport.get_extra_info("sslcontext") is not None
@@ -150,21 +151,21 @@ class _Protocol(asyncio.Protocol):
         self._lost = asyncio.Event()
 
     def send(self, request: bytes, done: Done) -> None:
-        if self._lost.is_set():  # whoever was told of it may ask again before the link knows
+        if self._lost.is_set():  # a caller whose call failed may call again before FunctionConnection.run goes on
             done(redis.exceptions.ConnectionError("the connection was lost"))
             return
         self._waiting.append((time.monotonic(), done))
         self._transport.write(request)
 
     def spin_for_reply(self, seconds: float) -> bool:
-        """Take answers that come within this time; spinning, since to sleep and be woken takes as long."""
+        """Read the answers that come within this time. Spins, since to sleep and be woken takes as long."""
         until = time.perf_counter() + seconds
         while self._socket is not None and time.perf_counter() < until:
             try:
                 data = os.read(self._socket, _READ_BYTES)
             except BlockingIOError:
                 continue
-            except OSError:  # the event loop will see it too
+            except OSError:  # the event loop sees it too, and reports the lost connection
                 break
             self.data_received(data)
             return bool(data)
@@ -177,7 +178,7 @@ class _Protocol(asyncio.Protocol):
             if isinstance(reply, hiredis.ReplyError):
                 if "Function not found" in str(reply) or str(reply).startswith(_ELSEWHERE):
                     self.abort()  # the next connection loads the library, and finds the shard
-                done(_meant(reply))
+                done(_error_of(reply))
             else:
                 done(reply)
 
@@ -186,7 +187,10 @@ class _Protocol(asyncio.Protocol):
         self._fail(redis.exceptions.ConnectionError("the connection was lost"))
 
     async def watch(self, timeout: float) -> None:  # noqa: ASYNC109 (of each call, not of this one)
-        """Return when the connection is lost, or an answer overdue: later ones could not be told from it."""
+        """Return when the connection is lost, or an answer is overdue.
+
+        After an overdue answer the connection cannot be used: answers could be taken for those of later calls.
+        """
         while not self._lost.is_set():
             if self._waiting and time.monotonic() - self._waiting[0][0] > timeout:
                 self._fail(redis.exceptions.TimeoutError("no answer in time"))
@@ -208,7 +212,7 @@ def _word(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-def _meant(reply: hiredis.ReplyError) -> Exception:
+def _error_of(reply: hiredis.ReplyError) -> Exception:
     text = str(reply)
     if text.startswith("OOM"):
         return redis.exceptions.OutOfMemoryError(text)

@@ -1,4 +1,4 @@
-"""The function library, under a name that has its version: servers of two releases find each their own."""
+"""The function library. Its name contains its version, so that servers of two releases each find their own."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -13,17 +13,17 @@ from storage.redis.client import Client
 
 _SOURCE = (files("storage.redis") / "functions.lua").read_text()
 _VERSION = blake2b(_SOURCE.encode(), digest_size=4).hexdigest()
-_PLACE = "VERSION"
+_PLACEHOLDER = "VERSION"
 _NAME = f"samplit_{_VERSION}"
 
 
 def function(name: str) -> str:
-    """The name under which a function of this release is registered."""
+    """Return the name under which a function of this release is registered."""
     return f"{_NAME}_{name}"
 
 
 async def call(client: Client, name: str, keys: Sequence[str], *arguments: bytes | str | int) -> Any:
-    """The answer of a function, which is loaded first if this Redis has lost it."""
+    """Call a function and return its answer. The library is loaded first if this Redis has lost it."""
     try:
         return await client.fcall(function(name), len(keys), *keys, *arguments)
     except redis.exceptions.ResponseError as error:
@@ -34,19 +34,19 @@ async def call(client: Client, name: str, keys: Sequence[str], *arguments: bytes
 
 
 async def load(client: Client) -> None:
-    """Load the library wherever it is missing, on every primary of a cluster: a Redis that was emptied has none."""
+    """Load the library wherever it is missing, on every primary of a cluster. A Redis that was emptied has none."""
     for where in await _primaries(client):
         if await client.execute_command("FUNCTION LIST", "LIBRARYNAME", _NAME, **where):
             continue
         try:
-            await client.execute_command("FUNCTION LOAD", _SOURCE.replace(_PLACE, _VERSION), **where)
+            await client.execute_command("FUNCTION LOAD", _SOURCE.replace(_PLACEHOLDER, _VERSION), **where)
         except redis.exceptions.ResponseError as error:
             if "already exists" not in str(error):  # another process was quicker
                 raise
 
 
 async def prepare(client: Client) -> None:
-    """Check that this Redis may be relied on, and load the library.
+    """Check that this Redis can be relied on, and load the library.
 
     Raises:
         StoreUnavailableError: it does not answer, could evict keys, is too old for functions, or is a cluster which the
@@ -69,7 +69,7 @@ async def prepare(client: Client) -> None:
 
 
 async def _primaries(client: Client) -> list[dict[str, Any]]:
-    """What to add to a command so that it goes to a primary, for each of them."""
+    """Return, for each primary, the arguments that send a command to it."""
     if isinstance(client, RedisCluster):
         await client.initialize()
         return [{"target_nodes": node} for node in client.get_primaries()]

@@ -1,19 +1,19 @@
 #!lua name=samplit_VERSION
 
--- What the data plane does in one step on the server. All keys of a call are in one slot: sticky records, dedupe marks,
--- the epoch and the stream of a shard, and how many events that has, share its hash tag, and names are built from the
+-- The functions that Redis runs in one step. All keys of a call are in one slot: the sticky records, the dedupe marks, the
+-- epoch, the stream and the number of its events share the hash tag of their shard. Names of keys are built from the
 -- declared prefix KEYS[1].
 --
--- A batch comes as one string of packed items, little-endian, and is answered by one string with a fixed number of bytes
--- for each item. The caller names the epoch that it knows: under another one the records of the shard were made anew,
--- and without one they are being made. Nothing is done then, and the answer is nil.
+-- A batch is one string of packed items, little-endian. The answer is one string with a fixed number of bytes for each
+-- item. The caller sends the epoch that it knows. If Redis has another epoch, the records of the shard were made anew; if
+-- it has none, they are being made. Then nothing is done, and the answer is nil.
 --
 -- A sticky record has 13 bytes: assigned_at (4, Unix seconds), variant (2), reason (1), segmentation version (2),
 -- segment (2), and the day on which its user was last seen (2, days since 1970).
 
 local EXISTING, NEW, NONE, FULL = 'E', 'W', 'N', 'F'
 local RECORD = 13
-local CLOCKS_DIFFER = 300 -- seconds, at most: a conversion so little earlier than its assignment was right after it
+local CLOCKS_DIFFER = 300 -- seconds: a conversion may be dated so much before its assignment, since clocks differ
 local PADDING = ('\0'):rep(RECORD)
 
 local function is_full(waiting, limit)
@@ -32,7 +32,7 @@ local function append(stream, waiting, payloads)
 end
 
 -- Bytes 5 and 6 of the user key name the bucket, the next 8 are the field.
-local function place(prefix, experiment, key)
+local function location(prefix, experiment, key)
   local low, high = key:byte(5, 6)
   return prefix .. experiment .. ':' .. (low + 256 * high), key:sub(7, 14)
 end
@@ -44,8 +44,8 @@ end
 
 -- KEYS: record prefix, stream, epoch, waiting. ARGV: epoch; most events; items of experiment (4), day (2), user key (16),
 -- size of the event (2), and where that is not 0, the first 11 bytes of the record, and the event.
--- Items without an event look up only. Answers for each: EXISTING, NEW, NONE or FULL, and the record that is there.
--- A user's first visit of a day is noted in the record and told to the stream.
+-- An item without an event only looks up. The answer for each: EXISTING, NEW, NONE or FULL, and the record that is there.
+-- The first visit of a user on a day is noted in the record and added to the stream.
 local function allocate(keys, args)
   if redis.call('GET', keys[3]) ~= args[1] then return false end
   local full = is_full(keys[4], tonumber(args[2]))
@@ -54,7 +54,7 @@ local function allocate(keys, args)
   while position <= #items do
     local experiment, day, key, size
     experiment, day, key, size, position = struct.unpack('<I4I2c16I2', items, position)
-    local bucket, field = place(keys[1], experiment, key)
+    local bucket, field = location(keys[1], experiment, key)
     local found = redis.call('HGET', bucket, field)
     local answer
     if found then
@@ -93,7 +93,7 @@ local function convert(keys, args)
   while position <= #items do
     local experiment, seconds, key, mark, size
     experiment, seconds, key, mark, size, position = struct.unpack('<I4I4c16c16I2', items, position)
-    local record = redis.call('HGET', place(keys[1], experiment, key))
+    local record = redis.call('HGET', location(keys[1], experiment, key))
     local assigned = record and struct.unpack('<I4', record) or 0
     local answer
     if not record then
@@ -130,15 +130,15 @@ local function restore(keys, args)
   while position <= #items do
     local experiment, key, record
     experiment, key, record, position = struct.unpack('<I4c16c13', items, position)
-    local bucket, field = place(keys[1], experiment, key)
+    local bucket, field = location(keys[1], experiment, key)
     redis.call('HSET', bucket, field, record)
   end
 end
 
--- A segment registry is a hash: segment key -> number, negative where the segment is retired: its users keep it, and
--- nobody new is answered it. Keys of segments have a colon; '#last', '#active' and '#version' are the registry's own.
+-- A segment registry is a hash: segment key -> number. The number is negative if the segment is retired: users keep it,
+-- and new users do not get it. Segment keys have a colon; '#last', '#active' and '#version' are the registry's own.
 local OTHER = 1
-local MOST_NUMBERS = 65535 -- what a sticky record has room for
+local MOST_NUMBERS = 65535 -- the largest number that a sticky record can store
 
 local function registered(registry, field)
   return tonumber(redis.call('HGET', registry, field) or '0')
@@ -153,8 +153,8 @@ local function add_segment(registry, key)
 end
 
 -- KEYS: registry. ARGV: segment key, most segments.
--- Answers the segment's number; a new key gets the next one while there is room, and that of "other" else. 0 means that
--- the registry is not there: Postgres knows which numbers are taken.
+-- Answers the number of the segment. A new key gets the next number while there are fewer than the most segments, and the
+-- number of "other" after that. 0: there is no registry, and only Postgres knows which numbers are taken.
 local function register_segment(keys, args)
   if registered(keys[1], '#version') == 0 then return 0 end
   local number = registered(keys[1], args[1])
@@ -163,7 +163,7 @@ local function register_segment(keys, args)
   return add_segment(keys[1], args[1])
 end
 
--- KEYS: registry. ARGV: how many segments to retire, their keys, then keys to bring in or back.
+-- KEYS: registry. ARGV: how many segments to retire, their keys, then the keys of segments to admit or readmit.
 local function revise_segments(keys, args)
   local retired = tonumber(args[1])
   for i = 2, #args do
@@ -183,7 +183,7 @@ local function revise_segments(keys, args)
   return redis.call('HINCRBY', keys[1], '#version', 1)
 end
 
--- KEYS: registry. ARGV: pairs of segment key and number, negative where retired. Does nothing if there is one.
+-- KEYS: registry. ARGV: pairs of segment key and number, negative if retired. Does nothing if the registry exists.
 local function restore_segments(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return 0 end
   local last, active = OTHER, 0

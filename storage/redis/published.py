@@ -69,7 +69,7 @@ async def load_versions(client: Client, experiment_ids: list[str]) -> list[Versi
         for experiment_id in experiment_ids:
             pipe.hmget(keys.experiment(experiment_id), "config:version", "posterior:version")
         rows = await pipe.execute()
-    return [Versions(*(-1 if value is None else int(value) for value in row)) for row in rows]
+    return [Versions(_version(revision), _version(posterior_version)) for revision, posterior_version in rows]
 
 
 async def load_index(client: Client) -> dict[int, IndexEntry]:
@@ -107,3 +107,7 @@ async def set_complete(client: Client) -> None:
 async def is_complete(client: Client) -> bool:
     """Return whether everything is published. It is not in a Redis that has lost its data."""
     return bool(await client.exists(keys.PUBLISHED))
+
+
+def _version(value: bytes | None) -> int:
+    return -1 if value is None else int(value)

@@ -1,4 +1,4 @@
-"""Sticky records, and the batched calls that read and write them with their events. The formats are functions.lua's."""
+"""The batched calls that read and write sticky records with their events. functions.lua describes the formats."""
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ _RESTORED = struct.Struct("<I16s")
 _FOUND = struct.Struct("<BIHBHHH")  # a code, and the record
 _CONVERTED = struct.Struct("<cI")
 _DEDUPE_SECONDS = b"86400"
-MOST_EVENTS = b"1000000"  # that wait in a shard's stream
+MOST_EVENTS = b"1000000"  # in a shard's stream; when it is full, nobody new is assigned
 
 
 class ConversionAnswer(NamedTuple):
@@ -33,12 +33,13 @@ _Answer = TypeVar("_Answer")
 Done = Callable[[Sequence[_Answer] | Exception], None]
 
 
-def allocate(link: FunctionConnection, shard: int, epoch: bytes, lookups: Sequence[Lookup], done: Done[Found]) -> None:
-    """Find or store the assignments of users of one shard, atomically with their events: a Found for each.
+def allocate(
+    connection: FunctionConnection, shard: int, epoch: bytes, lookups: Sequence[Lookup], done: Done[Found]
+) -> None:
+    """Find or store the assignments of users of one shard, atomically with their events.
 
-    `epoch` is that of the records which the caller knows.
-
-    `done` may be given EmptyError, or an error of the connection.
+    `epoch` is the shard's, as the caller knows it. `done` gets a Found for each lookup, or EmptyError, or an error of
+    the connection.
     """
     items: list[bytes] = []
     for lookup in lookups:
@@ -52,15 +53,20 @@ def allocate(link: FunctionConnection, shard: int, epoch: bytes, lookups: Sequen
             _HEAD.pack(event.assigned_at, event.variant, event.reason, event.segmentation_version, event.segment),
             payload,
         )
-    link.call(_allocate(shard), (epoch, MOST_EVENTS, b"".join(items)), _opened(_found, done))
+    connection.call(_allocate(shard), (epoch, MOST_EVENTS, b"".join(items)), _opened(_found, done))
 
 
 def convert(
-    link: FunctionConnection, shard: int, epoch: bytes, events: Sequence[ConversionEvent], done: Done[ConversionAnswer]
+    connection: FunctionConnection,
+    shard: int,
+    epoch: bytes,
+    events: Sequence[ConversionEvent],
+    done: Done[ConversionAnswer],
 ) -> None:
-    """Accept conversions of one shard's users, each once, atomically with their events: a ConversionAnswer for each.
+    """Accept conversions of one shard's users, each once, atomically with their events.
 
-    `done` may be given EmptyError, or an error of the connection.
+    `epoch` is the shard's, as the caller knows it. `done` gets a ConversionAnswer for each event, or EmptyError, or an
+    error of the connection.
     """
     items: list[bytes] = []
     for event in events:
@@ -69,7 +75,8 @@ def convert(
             _CONVERSION.pack(event.experiment, event.occurred_at, event.user_key, _dedupe_mark(event), len(payload)),
             payload,
         )
-    link.call(_convert(shard), (epoch, MOST_EVENTS, _DEDUPE_SECONDS, b"".join(items)), _opened(_converted, done))
+    arguments = epoch, MOST_EVENTS, _DEDUPE_SECONDS, b"".join(items)
+    connection.call(_convert(shard), arguments, _opened(_converted, done))
 
 
 async def restore(client: Client, shard: int, records: Iterable[PackedRecord]) -> None:
@@ -99,7 +106,7 @@ def _opened(
         if isinstance(reply, Exception):
             done(reply)
         elif reply is None:
-            done(EmptyError("the records of users are not complete, or others than they were"))
+            done(EmptyError("the records of users are being made anew, or were since the caller learned their epoch"))
         else:
             done(read(reply))
 
@@ -107,11 +114,12 @@ def _opened(
 
 
 def _found(reply: bytes) -> list[Found]:
+    # By position, since keywords take twice as long: a test compares the order with pack_record.
     return [Found(*values) for values in _FOUND.iter_unpack(reply)]
 
 
 def _converted(reply: bytes) -> list[ConversionAnswer]:
-    return [ConversionAnswer(*values) for values in _CONVERTED.iter_unpack(reply)]
+    return [ConversionAnswer(code, assigned_at) for code, assigned_at in _CONVERTED.iter_unpack(reply)]
 
 
 def _dedupe_mark(event: ConversionEvent) -> bytes:

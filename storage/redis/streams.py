@@ -1,4 +1,4 @@
-"""The event streams from the worker's side: read, delete what is committed, set aside what cannot be counted."""
+"""The event streams as workers use them: read events, delete committed ones, set aside those that cannot be counted."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _EPOCH_BYTES = 8
 
 @dataclass(frozen=True)
 class Damaged:
-    """A payload that cannot be read, and why."""
+    """An event that cannot be decoded, and why."""
 
     payload: bytes
     reason: str
@@ -24,7 +24,7 @@ class Damaged:
 
 @dataclass(frozen=True)
 class StreamEntry:
-    """One entry: the events that it carries, and what of it is damaged."""
+    """One entry of a stream: its events, and those that cannot be decoded."""
 
     entry_id: bytes
     events: tuple[Event, ...]
@@ -33,51 +33,51 @@ class StreamEntry:
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many events a stream has, and the age of the oldest in seconds, 0 if there is none."""
+    """How many events a stream has, and the age of the oldest one in seconds, 0 if there is none."""
 
     events: int
     age: float
 
 
 async def open_shards(client: Client, shards: int) -> None:
-    """Let a new installation begin."""
+    """Open all shards of a new installation, which has no records yet."""
     for shard in range(shards):
         await open_shard(client, shard)
 
 
 async def open_shard(client: Client, shard: int) -> None:
-    """Say that the records of a shard are complete, under a new epoch unless it has one."""
+    """Mark the records of a shard as complete. It gets a new epoch, unless it has one."""
     await client.set(keys.epoch(shard), os.urandom(_EPOCH_BYTES), nx=True)
 
 
 async def epochs(client: Client, shards: int) -> list[bytes | None]:
-    """The epoch of each shard; None where records are not complete."""
+    """Return the epoch of each shard; None where the records are not complete."""
     return [cast("bytes | None", await client.get(keys.epoch(shard))) for shard in range(shards)]
 
 
 async def close_shard(client: Client, shard: int) -> None:
-    """Say that the records of a shard are not complete: nobody is assigned until it is opened again."""
+    """Mark the records of a shard as not complete. Nobody is assigned until it is opened again."""
     await client.delete(keys.epoch(shard))
 
 
 async def is_open(client: Client, shard: int) -> bool:
-    """Whether the records of a shard are complete."""
+    """Return whether the records of a shard are complete."""
     return bool(await client.exists(keys.epoch(shard)))
 
 
 async def read(client: Client, shard: int, *, entries: int) -> list[StreamEntry]:
-    """The oldest entries of a shard's stream."""
+    """Return the oldest entries of a shard's stream."""
     rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", await client.xrange(keys.stream(shard), count=entries))
     return [_entry(entry_id, tuple(fields.values())) for entry_id, fields in rows]
 
 
 async def wait(client: Client, shard: int, *, milliseconds: int) -> None:
-    """Return when the stream has entries, at the latest after `milliseconds`."""
+    """Wait until the stream has entries, at most for `milliseconds`."""
     await client.xread({keys.stream(shard): "0-0"}, count=1, block=milliseconds)
 
 
 async def backlog(client: Client, shard: int) -> Backlog:
-    """What is not drained. Ages are by the clock of Redis, which is in the ids."""
+    """Return what is not drained yet. The age is by the clock of Redis, from which the ids of entries come."""
     async with client.pipeline(transaction=False) as pipeline:
         pipeline.get(keys.waiting(shard))
         pipeline.xrange(keys.stream(shard), count=1)
@@ -85,18 +85,19 @@ async def backlog(client: Client, shard: int) -> Backlog:
         events, oldest, (seconds, microseconds) = await pipeline.execute()
     if not oldest:
         return Backlog(0, 0.0)
-    milliseconds = int(oldest[0][0].partition(b"-")[0])
-    return Backlog(int(events or 0), max(0.0, seconds + microseconds / 1e6 - milliseconds / 1e3))
+    ((entry_id, _),) = oldest
+    milliseconds, _, _ = entry_id.partition(b"-")
+    return Backlog(int(events or 0), max(0.0, seconds + microseconds / 1e6 - int(milliseconds) / 1e3))
 
 
 async def forget(client: Client, shard: int, entries: Sequence[StreamEntry]) -> None:
-    """Delete entries whose events are committed, or set aside."""
+    """Delete entries whose events are committed or set aside."""
     counted = [each for entry in entries for each in (entry.entry_id, len(entry.events) + len(entry.damaged))]
     await function_library.call(client, "forget", (keys.stream(shard), keys.waiting(shard)), *counted)
 
 
 async def set_aside(client: Client, shard: int, payload: bytes, reason: str) -> None:
-    """Keep an event that cannot be counted, with the reason, for people to look at."""
+    """Move an event that cannot be counted to the dead letters, with the reason, for people to examine."""
     await client.xadd(keys.dead_letters(shard), {"reason": reason, "event": payload})
 
 

@@ -1,1 +1,1 @@
-"""The log: events become assignments and conversions, and are read back."""
+"""The log: events are stored as assignments and conversions, and read back."""

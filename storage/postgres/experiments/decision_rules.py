@@ -1,4 +1,4 @@
-"""What decisions follow beside the posterior, by the experiment's revision: kept, so that they can be made again."""
+"""The rules that decisions follow besides the posterior, by revision: stored so that decisions can be made again."""
 
 from allocator.experiment import DecisionRules, SegmentationConfig, SegmentationMode
 from storage.postgres.pool import Connection
@@ -17,12 +17,12 @@ _AS_OF = """
 
 
 async def keep(connection: Connection, experiment_number: int) -> None:
-    """Keep the present ones where they have changed, in the transaction that moved the revision."""
+    """Store the present rules if they have changed, in the transaction that changed the revision."""
     await connection.execute(_KEEP, experiment_number)
 
 
 async def as_of(connection: Connection, experiment_number: int, revision: int) -> DecisionRules | None:
-    """Those of a revision; None if it is older than what is kept."""
+    """Return the rules of a revision; None if it is older than the stored ones."""
     row = await connection.fetchrow(_AS_OF, experiment_number, revision)
     if row is None:
         return None

@@ -1,4 +1,4 @@
-"""Changes of an experiment's maturity: what counts as a success changes with it, back to the first day."""
+"""Changes an experiment's maturity. What counts as a success changes with it, back to the first day."""
 
 from datetime import datetime, timedelta
 
@@ -16,20 +16,20 @@ _DELAY = """
 
 
 async def automatic(connection: Connection) -> list[str]:
-    """The ids of experiments whose maturity is to be found."""
+    """Return the ids of the experiments whose maturity Samplit finds by itself."""
     return [row["experiment_id"] for row in await connection.fetch(_AUTOMATIC)]
 
 
 async def observed_delay(
     connection: Connection, experiment_number: int, assigned_until: datetime, *, quantile: float, least: int
 ) -> timedelta | None:
-    """A quantile of the delays of conversions, of users assigned by then; None if fewer than `least` converted."""
+    """Return a quantile of the conversion delays of users assigned by then; None if fewer than `least` converted."""
     seconds = await connection.fetchval(_DELAY, experiment_number, assigned_until, least, quantile)
     return None if seconds is None else timedelta(seconds=float(seconds))
 
 
 async def store(connection: Connection, experiment_number: int, maturity_seconds: int, now: datetime) -> None:
-    """Change the maturity and count again. The caller holds the experiment's row FOR UPDATE, so nothing is counted."""
+    """Change the maturity and count again. The caller holds the experiment FOR UPDATE, so nobody counts meanwhile."""
     await connection.execute(
         "UPDATE experiments SET maturity_seconds = $2, maturity_from = posterior_version + 1 WHERE experiment_no = $1",
         experiment_number,

@@ -1,1 +1,1 @@
-"""What operators need: alerts, notifications, the audit, API keys, remembered answers."""
+"""What operators need: alerts, notifications, the audit, API keys, and stored responses."""

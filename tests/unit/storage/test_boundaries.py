@@ -17,7 +17,7 @@ SQL = re.compile(
 LIFECYCLE = {
     "redis": {"aclose"},
     "pool": {"acquire"},
-    "connection": {"transaction", "close"},
+    "connection": {"transaction", "close", "run", "connected"},
 }
 DRIVERS = {"asyncpg", "redis", "hiredis"}
 
