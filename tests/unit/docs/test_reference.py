@@ -32,6 +32,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
+        if tag == "br":
+            self.text += " "
         if found.get("id"):
             self.anchors.add(found["id"] or "")
         is_loaded = tag in ("script", "img", "iframe") or (tag == "link" and found.get("rel") == "stylesheet")
