@@ -39,7 +39,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
 
 class PackedRecord(NamedTuple):
-    """A record in Redis's form, and the user whose it is."""
+    """A record in Redis's form, with its experiment and user."""
 
     experiment: int
     user_key: bytes

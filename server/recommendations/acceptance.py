@@ -18,7 +18,7 @@ from storage.postgres.pool import Connection
 from storage.postgres.segmentation import recommendations, serving_state, trainings
 from storage.postgres.segmentation.recommendations import Recommendation
 from storage.postgres.segmentation.segmentations import Origin
-from storage.postgres.segmentation.serving_state import AdaptationState
+from storage.postgres.segmentation.serving_state import ServingState
 
 _FIRST_BASELINE_SHARE = 0.2  # at first, where Samplit turned segmentation on itself
 _FIRST_BASELINE_TIME = timedelta(days=30)
@@ -83,7 +83,7 @@ def _audited_difference(
     return old, new
 
 
-def _expected_lift(proposal: Proposal, state: AdaptationState) -> Estimate | None:
+def _expected_lift(proposal: Proposal, state: ServingState) -> Estimate | None:
     """Return the lift expected of the whole segmentation after the proposal; None where none is known.
 
     The lift of an added dimension is on top of the lift expected so far. Dropping a useless dimension changes nothing.
@@ -104,7 +104,7 @@ def _expected_lift(proposal: Proposal, state: AdaptationState) -> Estimate | Non
 async def _set_baseline_share(
     connection: Connection,
     experiment: Experiment,
-    state: AdaptationState,
+    state: ServingState,
     kind: RecommendationKind,
     actor: str,
     now: datetime,

@@ -21,7 +21,7 @@ from allocator.segments import attribute_name
 from storage.postgres.counts import dimensions
 from storage.postgres.counts.dimensions import ConditionalCount
 from storage.postgres.pool import Connection
-from storage.postgres.segmentation.serving_state import AdaptationState
+from storage.postgres.segmentation.serving_state import ServingState
 
 _SERVED_BEFORE_DROPPING = timedelta(days=30)
 
@@ -63,7 +63,7 @@ NO_CHANGES = DimensionChanges()
 async def find_dimension_changes(
     connection: Connection,
     experiment: Experiment,
-    state: AdaptationState,
+    state: ServingState,
     eligibility: Eligibility,
     arms: tuple[int, ...],
     first_day: date,

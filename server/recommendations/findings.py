@@ -22,7 +22,7 @@ from storage.postgres.counts.drift import recent_drift
 from storage.postgres.pool import Connection
 from storage.postgres.segmentation import segmentations, serving_state
 from storage.postgres.segmentation.segmentations import PendingSegmentation
-from storage.postgres.segmentation.serving_state import AdaptationState
+from storage.postgres.segmentation.serving_state import ServingState
 
 _WEEK = timedelta(days=7)
 
@@ -43,7 +43,7 @@ class Findings:
     now: datetime
     experiment: Experiment
     pending_segmentation: PendingSegmentation | None
-    state: AdaptationState
+    state: ServingState
     arms: tuple[int, ...]
     peak_visitors: int
     eligibility: Eligibility
@@ -144,7 +144,7 @@ def _state_condition(experiment: Experiment, pending: PendingSegmentation | None
     return Condition("state", True, "the experiment is running, and not segmented")
 
 
-def _rest_condition(state: AdaptationState, today: date) -> Condition:
+def _rest_condition(state: ServingState, today: date) -> Condition:
     first_day = state.evidence_from
     if first_day is None or first_day <= today:
         return Condition("rest", True, "no segmentation was turned off in the last two weeks")

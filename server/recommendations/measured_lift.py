@@ -12,7 +12,7 @@ from allocator.experiment import Experiment
 from allocator.segmentation import harm_e_value, vanished_statistic
 from storage.postgres.events.summed_log import SummedLog, summed_log
 from storage.postgres.pool import Connection
-from storage.postgres.segmentation.serving_state import AdaptationState
+from storage.postgres.segmentation.serving_state import ServingState
 
 _DAY = timedelta(days=1)
 
@@ -59,7 +59,7 @@ class MeasuredLift:
 
 
 async def measure_lift(
-    connection: Connection, experiment: Experiment, state: AdaptationState, now: datetime
+    connection: Connection, experiment: Experiment, state: ServingState, now: datetime
 ) -> MeasuredLift:
     """Measure the lift of the segmentation that serves."""
     since = state.serves_since or experiment.started_at

@@ -25,7 +25,7 @@ class Lock:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """The arguments of PostgreSQL's functions. Keys of one number and of two never collide."""
+        """Return the arguments of PostgreSQL's functions. Keys of one number and of two never collide."""
         return (self.number,) if self.member is None else (self.number, self.member)
 
 

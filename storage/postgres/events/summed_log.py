@@ -123,6 +123,6 @@ def period_seconds(span: float) -> float:
 
 
 def _drawable(life: asyncpg.Record, begin: float, seconds: float) -> bool:
-    """Whether the variant could be drawn for the whole of a period. Times are Unix seconds."""
+    """Return whether the variant could be drawn during the whole period. Times are Unix seconds."""
     began = life["from_start"] or life["added"] <= begin
     return bool(began and (life["retired"] is None or life["retired"] >= begin + seconds))

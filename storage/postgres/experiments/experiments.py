@@ -1,4 +1,4 @@
-"""Experiments in Postgres: created, read, listed and changed. Every change moves `revision` by one."""
+"""Experiments: created, read, listed and changed. Every change raises `revision` by one."""
 
 import secrets
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ _INSERT_VARIANT = """
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the source of truth is ahead of what may be published."""
+    """The newest revision and posterior version of an experiment; -1 if nothing was learned yet."""
 
     experiment_id: str
     revision: int
@@ -60,7 +60,7 @@ class Progress:
 
 
 async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) -> Experiment:
-    """Store a draft. Raises ExperimentExistsError. Call it in a transaction."""
+    """Store a draft, and return the experiment. Raises ExperimentExistsError. Call it in a transaction."""
     control = next(v.number for v in draft.variants if v.variant_id == draft.control_variant_id)
     try:
         number: int = await connection.fetchval(
@@ -109,8 +109,8 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
 
 
 async def get(connection: Connection, experiment_id: str, *, lock: bool = False) -> Experiment | None:
-    """One experiment; `lock` holds it against other changes until the transaction ends."""
-    if lock:  # in a statement of its own: one statement would read what was there before it waited
+    """Return an experiment, None if there is none. `lock` keeps others from changing it until the transaction ends."""
+    if lock:  # in a statement of its own: a statement that waits for the lock reads what was there before it waited
         await connection.execute(_LOCK, experiment_id)
     row = await connection.fetchrow(_GET, experiment_id)
     return None if row is None else _experiment(row)
@@ -127,13 +127,13 @@ async def require(connection: Connection, experiment_id: str, *, lock: bool = Fa
 async def list_page(
     connection: Connection, *, state: ExperimentState | None, before: int | None, limit: int
 ) -> list[Experiment]:
-    """Newest first, those with a number below `before`."""
+    """Return the newest experiments with a number below `before`."""
     rows = await connection.fetch(_LIST, None if state is None else state.value, before, limit)
     return [_experiment(row) for row in rows]
 
 
 async def update(connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
-    """Store every field that may change but the maturity, and move the revision. The caller holds the lock."""
+    """Store every field that may change but the maturity, and raise the revision. The caller holds the lock."""
     winner = experiment.variant(experiment.winner_variant_id)
     await connection.execute(
         """
@@ -186,13 +186,13 @@ async def update(connection: Connection, experiment: Experiment, now: datetime) 
 
 
 async def touch(connection: Connection, experiment: Experiment, now: datetime) -> Experiment:
-    """Move the revision, where something changed that `update` does not store. The caller holds the lock."""
+    """Raise the revision, after a change that `update` does not store. The caller holds the lock."""
     await move_revision(connection, experiment.number, now)
     return cast("Experiment", await get(connection, experiment.experiment_id))
 
 
 async def move_revision(connection: Connection, experiment_number: int, now: datetime) -> None:
-    """The same, for whoever does not need the experiment."""
+    """Do the same as `touch`, without reading the experiment."""
     await connection.execute(
         "UPDATE experiments SET revision = revision + 1, updated_at = $2 WHERE experiment_no = $1",
         experiment_number,
@@ -202,7 +202,7 @@ async def move_revision(connection: Connection, experiment_number: int, now: dat
 
 
 async def progress(connection: Connection) -> list[Progress]:
-    """How far every experiment is."""
+    """Return the progress of every experiment."""
     rows = await connection.fetch(
         """
         SELECT experiment_id, revision, coalesce(p.version, -1) AS posterior_version
@@ -236,15 +236,15 @@ def _experiment(row: asyncpg.Record) -> Experiment:
         control_variant_id=by_number[row["control_variant_no"]],
         primary_metric=row["primary_metric"],
         segmentation=SegmentationConfig(
-            SegmentationMode(row["mode"]),
-            tuple(row["segment_by"]),
-            row["min_samples_per_segment"],
-            row["max_segments"],
-            row["max_clusters"],
-            row["model_version"],
-            row["auto_activation"],
-            row["auto_activation_threshold"],
-            row["auto_clustering_enabled"],
+            mode=SegmentationMode(row["mode"]),
+            segment_by=tuple(row["segment_by"]),
+            min_samples_per_segment=row["min_samples_per_segment"],
+            max_segments=row["max_segments"],
+            max_clusters=row["max_clusters"],
+            model_version=row["model_version"],
+            auto_activation=row["auto_activation"],
+            auto_activation_threshold=row["auto_activation_threshold"],
+            auto_clustering_enabled=row["auto_clustering_enabled"],
         ),
         segmentation_version=row["segmentation_version"],
         holdout_share=row["holdout_share"],

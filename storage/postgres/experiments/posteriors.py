@@ -8,7 +8,7 @@ from storage.publication import Publication, SealedPosterior
 
 
 async def posterior_version(connection: Connection, experiment_number: int) -> int:
-    """The version that serves. The experiment is locked against counting until the transaction ends."""
+    """Return the version that serves, and keep others from counting for the experiment until the transaction ends."""
     version: int = await connection.fetchval(
         "SELECT posterior_version FROM experiments WHERE experiment_no = $1 FOR UPDATE", experiment_number
     )
@@ -34,7 +34,7 @@ async def store(connection: Connection, experiment_number: int, version: int, ci
 
 
 async def load(connection: Connection, experiment_number: int) -> SealedPosterior | None:
-    """The stored posterior, or None before anything was learned."""
+    """Return the stored posterior, None if nothing was learned yet."""
     row = await connection.fetchrow(
         "SELECT version, ciphertext, published_at FROM segment_posteriors WHERE experiment_no = $1", experiment_number
     )

@@ -23,7 +23,7 @@ _DUE = """
 
 
 @dataclass(frozen=True)
-class AdaptationState:
+class ServingState:
     """What is known of an experiment's segmentation that serves.
 
     serves_since: None if it has served since the experiment was started. recommendation_id, expected: the
@@ -41,11 +41,11 @@ class AdaptationState:
     checked_at: datetime | None
 
 
-async def state(connection: Connection, experiment_number: int) -> AdaptationState:
+async def state(connection: Connection, experiment_number: int) -> ServingState:
     """Return the state of an experiment, which must exist."""
     row = cast("asyncpg.Record", await connection.fetchrow(_STATE, experiment_number))
     lift = row["expected_lift"]
-    return AdaptationState(
+    return ServingState(
         serves_since=row["serves_since"],
         recommendation_id=row["recommendation_id"],
         expected=None if lift is None else Estimate(lift, row["expected_error"]),
