@@ -120,6 +120,12 @@ class StoreUnavailableError(SamplitError):
     reason = "STORE_UNAVAILABLE"
 
 
+class MalformedRequestError(SamplitError):
+    """The request cannot be parsed."""
+
+    reason = "MALFORMED_REQUEST"
+
+
 class OverloadedError(SamplitError):
     """There are more calls at once than the server can answer; the caller may retry a little later."""
 

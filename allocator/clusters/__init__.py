@@ -1,4 +1,4 @@
-"""Automatic segmentation: users who are alike, found in their contexts alone, with numbers and names that last."""
+"""Automatic segmentation: clusters of users with similar contexts, whose numbers and names outlive a retraining."""
 
 from allocator.clusters.encoder import Encoder, fit_encoder
 from allocator.clusters.features import Category, Cycle, Feature, Number, Ordinal

@@ -1,4 +1,4 @@
-"""Contexts as points for nearest centroids: one lookup for each dimension, the same one by one and in bulk."""
+"""Encoding of contexts as points, by one lookup for each dimension. One context and many give the same points."""
 
 import math
 from array import array
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator.clusters.features import MISSING, Feature
-from allocator.clusters.training.feature_kinds import MIN_SHARE, Usage, learn_feature, weighted
+from allocator.clusters.training.feature_kinds import MIN_SHARE, Usage, choose_feature, with_weight
 from allocator.clusters.training.weights import feature_weights
 
 Dimensions = Mapping[str, str]
 Array = NDArray[np.float64]
-_MOST_WEIGHED = 20_000  # contexts
+_MOST_WEIGHED = 20_000  # contexts that the weights are computed from
 
 
 class _Table(dict[str | None, bytes]):
-    """Coordinates by value, as bytes; those of values that nobody had in training are worked out."""
+    """The coordinates of each value, as bytes. Those of a value that nobody had in training are computed when asked."""
 
     def __init__(self, feature: Feature, channel: str | None) -> None:
         super().__init__({value: _packed(feature.block(value)) for value in feature.values})
@@ -33,29 +33,32 @@ class _Table(dict[str | None, bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Features, side by side in this order. No features: every context is the same point, of no coordinates."""
+    """The features, whose coordinates stand side by side in this order.
+
+    Without features every context is the same point, which has no coordinates.
+    """
 
     features: tuple[Feature, ...]
     _tables: Mapping[str, list[tuple[str, _Table]]] = field(init=False, repr=False, compare=False)
     _elsewhere: list[tuple[str, _Table]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Look up once what can be known beforehand, for each channel."""
+        """Make the tables of each channel."""
         channels = {channel for feature in self.features for channel in feature.without}
         object.__setattr__(self, "_tables", {channel: self._of_channel(channel) for channel in channels})
         object.__setattr__(self, "_elsewhere", self._of_channel(None))
 
     @property
     def width(self) -> int:
-        """Coordinates of a point."""
+        """Return how many coordinates a point has."""
         return sum(feature.width for feature in self.features)
 
     def vector(self, dimensions: Dimensions) -> Array:
-        """The point of a context, float64 (width,)."""
+        """Return the point of a context: float64 (width,)."""
         return np.frombuffer(bytearray().join(self._blocks(dimensions)))
 
     def matrix(self, contexts: Sequence[Dimensions]) -> Array:
-        """`vector` of each context, float64 (contexts, width)."""
+        """Return the point of each context: float64 (contexts, width)."""
         rows = bytearray().join([block for dimensions in contexts for block in self._blocks(dimensions)])
         return np.frombuffer(rows).reshape(len(contexts), self.width)
 
@@ -68,13 +71,13 @@ class Encoder:
 
 
 def fit_encoder(contexts: Sequence[Dimensions]) -> Encoder:
-    """What tells these contexts apart, by name."""
-    features = [feature for usage in _usages(contexts) if (feature := learn_feature(usage))]
+    """Make the encoder of the dimensions that tell these contexts apart, in the order of their names."""
+    features = [feature for usage in _usages(contexts) if (feature := choose_feature(usage))]
     if not features:
         return Encoder(())
     some = contexts[:: math.ceil(len(contexts) / _MOST_WEIGHED)]
     weights = feature_weights(features, Encoder(tuple(features)).matrix(some))
-    return Encoder(tuple(weighted(feature, weight) for feature, weight in zip(features, weights, strict=True)))
+    return Encoder(tuple(with_weight(feature, weight) for feature, weight in zip(features, weights, strict=True)))
 
 
 def _usages(contexts: Sequence[Dimensions]) -> list[Usage]:

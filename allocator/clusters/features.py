@@ -1,8 +1,8 @@
-"""Features: how the values of one dimension become coordinates. Plain data; who is alike is decided elsewhere.
+"""Features: how the values of one dimension become coordinates. They are plain data and know of no clusters.
 
-Opposite hours, two values of a category, the ends of a scale, and having a value or none are all `weight` apart. In the
-channels `without` the dimension, its absence says nothing that the channel does not say, and is `neutral`: the mean of
-the others.
+The distance is `weight` between opposite hours, between two values of a category, between the ends of a scale, and
+between a value and a missing one. Users of a channel in `without` never have the dimension, so a missing value says
+nothing about them. They get `neutral`, the mean of all other users.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 MISSING = ""
 Block = tuple[float, ...]
 _HALF = math.sqrt(0.5)
-_ASIDE = math.sqrt(0.75)  # with the middle of the scale: 1 away from both ends
+_ASIDE = math.sqrt(0.75)  # beside the middle of the scale, so that both ends are at a distance of 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +25,30 @@ class _OfValues:
 
 @dataclass(frozen=True, slots=True)
 class Category(_OfValues):
-    """A column for each frequent value (MISSING may be one), and one for all the rest, seen or not."""
+    """A column for each frequent value, of which MISSING may be one, and a column for all other values."""
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return how many columns the feature has."""
         return len(self.values) + 1
 
     def block(self, value: str) -> Block:
-        """The coordinates of a value."""
+        """Return the coordinates of a value."""
         own = self.values.index(value) if value in self.values else len(self.values)
         return tuple(self.weight * _HALF if column == own else 0.0 for column in range(self.width))
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle(_OfValues):
-    """Values in the order in which they go round: a circle of `weight` across, and its centre for all others."""
+    """Values in the order of their cycle, on a circle with the diameter `weight`. Other values are at its centre."""
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return how many columns the feature has."""
         return 2
 
     def block(self, value: str) -> Block:
-        """The coordinates of a value."""
+        """Return the coordinates of a value."""
         if value not in self.values:
             return 0.0, 0.0
         angle = 2 * math.pi * self.values.index(value) / len(self.values)
@@ -57,15 +57,15 @@ class Cycle(_OfValues):
 
 @dataclass(frozen=True, slots=True)
 class Ordinal(_OfValues):
-    """Labels of bins from low to high, evenly spaced, and a second column for users who have none of them."""
+    """Labels of bins from low to high, evenly spaced. A second column is for users who have none of them."""
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return how many columns the feature has."""
         return 2
 
     def block(self, value: str) -> Block:
-        """The coordinates of a value."""
+        """Return the coordinates of a value."""
         if value not in self.values:
             return _beside_scale(self.weight)
         return self.weight * self.values.index(value) / (len(self.values) - 1), 0.0
@@ -73,7 +73,10 @@ class Ordinal(_OfValues):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """From `low` to `high` (percentiles 5 and 95 in training) and clipped; a second column for what is no number."""
+    """A number, scaled from `low` to `high` (percentiles 5 and 95 in training) and clipped.
+
+    A second column is for values that are not numbers.
+    """
 
     name: str
     without: tuple[str, ...]
@@ -84,16 +87,16 @@ class Number:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """None is known beforehand."""
+        """Return no values: those of numbers are not known beforehand."""
         return ()
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return how many columns the feature has."""
         return 2
 
     def block(self, value: str) -> Block:
-        """The coordinates of a value."""
+        """Return the coordinates of a value."""
         number = to_number(value)
         if number is None:
             return _beside_scale(self.weight)
@@ -104,7 +107,7 @@ Feature = Category | Cycle | Ordinal | Number
 
 
 def to_number(value: str) -> float | None:
-    """The finite number that a value is, if it is one."""
+    """Return the finite number that a value stands for; None if it is not one."""
     try:
         number = float(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Names of clusters, in a marketer's words: what sets the users of one apart from everybody."""
+"""Names of clusters, from the traits that distinguish the users of a cluster from all users."""
 
 import math
 from collections import Counter
@@ -15,19 +15,23 @@ from allocator.context import DIMENSIONS
 
 EVERYONE = "Everyone"
 MAX_CHARACTERS, MAX_WORDS = 40, 4
-_MOST_ROWS = 20_000  # that are looked at
-_MIN_SHARE = 0.5  # of a cluster's users, for it to be named by a trait
-_MIN_EXCESS = 0.1  # over everybody's share
-_WEAK = 0.2  # of the first trait's score: not worth a word
-_MOST_TRAITS = 5  # that are tried where a name is taken
+_MOST_ROWS = 20_000  # contexts that are counted
+_MIN_SHARE = 0.5  # a trait names a cluster if at least this share of its users have it
+_MIN_EXCESS = 0.1  # by which that share must exceed the share of all users
+_WEAK = 0.2  # a trait with less than this part of the best score is left out
+_MOST_TRAITS = 5  # that are combined if a name is taken
 
 
 def name_clusters(
     encoder: Encoder, contexts: Sequence[Mapping[str, str]], rows: NDArray[np.int64], clusters: int
 ) -> list[str]:
-    """A name for each cluster, all different, at most 4 words and 40 characters; `rows` is the cluster of each context.
+    """Return a name for each cluster. All are different, with at most 4 words and 40 characters.
 
-    Clusters choose in turn: where two are alike, the first has the better name.
+    The clusters get their names in turn. If two are similar, the first gets the better name.
+
+    Args:
+        rows: int64 (contexts,), the cluster of each context.
+        clusters: how many there are.
     """
     if clusters == 1:
         return [EVERYONE]
@@ -36,28 +40,28 @@ def name_clusters(
     values = [Counter[tuple[str, str]]() for _ in range(clusters)]
     for row, dimensions in zip(rows.tolist(), contexts, strict=True):
         values[row].update(dimensions.items())
-    had = [_traits(encoder, of_cluster) for of_cluster in values]
-    everybody = {trait: total / len(rows) for trait, total in sum(had, Counter[Trait]()).items()}
+    traits_of = [_traits(encoder, of_cluster) for of_cluster in values]
+    everybody = {trait: total / len(rows) for trait, total in sum(traits_of, Counter[Trait]()).items()}
     sizes = np.bincount(rows, minlength=clusters).tolist()
     names: list[str] = []
-    for users, of_cluster, traits_of in zip(sizes, values, had, strict=True):
+    for users, of_cluster, counted in zip(sizes, values, traits_of, strict=True):
         noun = next((noun for channel, noun in KINDS.items() if 2 * of_cluster["channel", channel] > users), "Users")
-        shares = {trait: number / users for trait, number in traits_of.items()}
+        shares = {trait: number / users for trait, number in counted.items()}
         names.append(next(name for name in _candidates(_ranked(shares, everybody), noun) if name not in names))
     return names
 
 
 def _traits(encoder: Encoder, values: Mapping[tuple[str, str], int]) -> Counter[Trait]:
-    """How many users have each trait; nothing is said of dimensions that tell nobody apart."""
+    """Count the users with each trait, for the dimensions that have a feature."""
     features = {feature.name: feature for feature in encoder.features}
     having = Counter[Trait]()
     for (name, value), users in values.items():
-        for trait in _said(features[name], value) if name in features else ():
+        for trait in _traits_of_value(features[name], value) if name in features else ():
             having[trait] += users
     return having
 
 
-def _said(feature: Feature, value: str) -> tuple[Trait, ...]:
+def _traits_of_value(feature: Feature, value: str) -> tuple[Trait, ...]:
     if feature.name in DIMENSIONS:
         return traits(feature.name, value)
     number = to_number(value)
@@ -68,9 +72,12 @@ def _said(feature: Feature, value: str) -> tuple[Trait, ...]:
 
 
 def _ranked(shares: Mapping[Trait, float], everybody: Mapping[Trait, float]) -> list[Trait]:
-    """The best trait of each facet, the best first: by how surprising the cluster's share is (Kullback-Leibler)."""
+    """Return the best trait of each facet, the best first.
+
+    The score is how surprising the share of the cluster is (Kullback-Leibler), times the weight of the trait.
+    """
     scores = {
-        trait: trait.liking * _surprise(share, everybody[trait])
+        trait: trait.weight * _surprise(share, everybody[trait])
         for trait, share in shares.items()
         if share >= _MIN_SHARE and share - everybody[trait] >= _MIN_EXCESS
     }
@@ -87,23 +94,23 @@ def _surprise(share: float, usual: float) -> float:
 
 
 def _candidates(ranked: Sequence[Trait], noun: str) -> Iterator[str]:
-    """Names, the best first, without end."""
+    """Yield names, the best first, without end."""
     last = next((trait.word for trait in ranked if trait.facet == LAST), noun)
     ranked = [trait for trait in ranked if trait.word not in last.split() or trait.facet == LAST]
     for size in (2, 3, 1):
         for chosen in combinations(ranked[:_MOST_TRAITS], min(size, len(ranked))):
-            yield _joined(chosen, noun)
-    plain = _joined(ranked[:1], noun)
+            yield _name_of(chosen, noun)
+    plain = _name_of(ranked[:1], noun)
     for number in count(2):
         yield f"{plain} {number}"
 
 
-def _joined(chosen: Sequence[Trait], noun: str) -> str:
-    """A name of traits, the best first; the last go where it would get too long."""
+def _name_of(chosen: Sequence[Trait], noun: str) -> str:
+    """Make a name of traits, which come the best first. Leave the last ones out if the name would be too long."""
     ordered = sorted(chosen, key=lambda trait: ORDER.index(trait.facet.split()[0]))
     ends = not ordered or ordered[-1].facet != LAST
     words = [trait.word for trait in ordered] + [noun] * ends
     words = [word for word in dict.fromkeys(words) if word == words[-1] or word not in words[-1].split()]
     name = " ".join(words) if ordered else f"Other {noun}"
     fits = len(name) <= MAX_CHARACTERS - 3 and len(name.split()) <= MAX_WORDS
-    return name if fits or len(chosen) < 2 else _joined(chosen[:-1], noun)
+    return name if fits or len(chosen) < 2 else _name_of(chosen[:-1], noun)

@@ -1,25 +1,28 @@
-"""What people call the values of dimensions, in names of clusters. Texts of users are cut to size and made harmless."""
+"""Words for the values of dimensions, in names of clusters. Texts of callers are cut short and made harmless."""
 
 from dataclasses import dataclass
 
 from allocator.segments import spelled
 
-LAST = "last"  # the facet that ends a name
-ORDER = ("manner", "week", "time", "place", "own", "origin", "step", LAST)  # of facets in a name
+LAST = "last"  # the facet that a name ends with
+ORDER = ("manner", "week", "time", "location", "own", "origin", "step", LAST)  # of facets in a name
 KINDS = {"web": "Browsers", "email": "Email Readers", "funnel": "Shoppers", "push": "App Users"}
-_MOST_CHARACTERS, _MOST_WORDS = 16, 2
+_MOST_CHARACTERS, _MOST_WORDS = 16, 2  # of a text of callers
 
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """A word or two for something that users can be; of each facet, a name says one."""
+    """A property of users, in one or two words. A name has at most one trait of each facet.
+
+    weight: how much a name gains by the trait.
+    """
 
     facet: str
     word: str
-    liking: float
+    weight: float
 
 
-_TIMES = {  # hours from and to; they overlap, and the one that fits best is said
+_TIMES = {  # first and last hour; they overlap, and a name has the one that fits best
     "Late-night": (22, 28),
     "Early-morning": (4, 7),
     "Morning": (6, 11),
@@ -30,7 +33,7 @@ _TIMES = {  # hours from and to; they overlap, and the one that fits best is sai
 }
 _TRAITS_OF_HOUR = {
     str(hour): tuple(
-        Trait("time", word, 0.95 - (last - first) / 100)  # the narrower, where both fit
+        Trait("time", word, 0.95 - (last - first) / 100)  # the shorter time, if both fit
         for word, (first, last) in _TIMES.items()
         if first <= hour <= last or hour + 24 <= last
     )
@@ -47,8 +50,8 @@ _MANNERS = {
     "minutes_in_funnel": {"0-1": "Quick", "15+": "Lingering"},
     "cart_value": {"0": "Empty-cart", "200+": "Big-cart"},
 }
-_MANNER_LIKINGS = {"returning": 0.9, "engagement_score": 1.0, "drop_risk": 0.9, "cart_value": 0.9}
-_FACETS = {  # and how much a name gains by it
+_MANNER_WEIGHTS = {"returning": 0.9, "engagement_score": 1.0, "drop_risk": 0.9, "cart_value": 0.9}
+_FACETS = {  # facet and weight
     "source": ("origin", 1.0),
     "medium": ("origin", 0.7),
     "campaign": ("origin", 0.5),
@@ -59,16 +62,16 @@ _FACETS = {  # and how much a name gains by it
     "browser": (LAST, 0.3),
     "stage": ("step", 0.6),
     "funnel": ("step", 0.5),
-    "country": ("place", 0.4),
-    "language": ("place", 0.3),
-    "region": ("place", 0.3),
+    "country": ("location", 0.4),
+    "language": ("location", 0.3),
+    "region": ("location", 0.3),
     "day_of_week": ("week", 0.5),
 }
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 
 
 def traits(dimension: str, value: str) -> tuple[Trait, ...]:
-    """What can be said of users with this value of a built-in dimension."""
+    """Return the traits of users with this value of a built-in dimension."""
     if dimension == "channel":
         return (Trait(LAST, KINDS[value], 1.0),) if value in KINDS else ()
     if dimension == "hour":
@@ -77,16 +80,16 @@ def traits(dimension: str, value: str) -> tuple[Trait, ...]:
         return (Trait("week", "Weekend" if value == "true" else "Weekday", 0.9),)
     if dimension in _MANNERS:
         word = _MANNERS[dimension].get(value, "")
-        return (Trait("manner", word, _MANNER_LIKINGS.get(dimension, 0.6)),) if word else ()
-    if dimension not in _FACETS or value in ("unknown", "push"):  # "App Users" says it
+        return (Trait("manner", word, _MANNER_WEIGHTS.get(dimension, 0.6)),) if word else ()
+    if dimension not in _FACETS or value in ("unknown", "push"):  # the noun "App Users" says that already
         return ()
-    facet, liking = _FACETS[dimension]
+    facet, weight = _FACETS[dimension]
     word = harmless(value).upper() if dimension in ("country", "language") else harmless(spelled(value))
-    return (Trait(facet, word, liking),) if word else ()
+    return (Trait(facet, word, weight),) if word else ()
 
 
 def attribute_trait(name: str, value: str) -> Trait | None:
-    """What can be said of users with this value of a custom attribute."""
+    """Return the trait of users with this value of a custom attribute; None if no word is left of it."""
     title, word = harmless(spelled(name)), harmless(spelled(value))
     if value in _NO:
         return Trait(f"own {name}", f"No {title}", 0.4)
@@ -98,12 +101,12 @@ def attribute_trait(name: str, value: str) -> Trait | None:
 
 
 def scale_trait(name: str, high: bool) -> Trait:
-    """What can be said of users above, or not above, the mean of a number."""
+    """Return the trait of users above the mean of a number, or of those not above it."""
     return Trait(f"own {name}", f"{'High' if high else 'Low'} {harmless(spelled(name))}", 0.7)
 
 
 def harmless(text: str) -> str:
-    """Letters, digits and single spaces or hyphens: at most 16 characters and two words."""
+    """Return the letters, digits, hyphens and single spaces of a text: at most 16 characters and two words."""
     kept = "".join(c if c.isalnum() or c == "-" else " " for c in text)
     words = [word for word in kept.split() if any(c.isalnum() for c in word)][:_MOST_WORDS]
     while len(words) > 1 and len(" ".join(words)) > _MOST_CHARACTERS:

@@ -1,4 +1,4 @@
-"""Contexts: what is known of a user at the moment of the decision, as dimensions that all channels share."""
+"""Contexts: what is known about a user at the moment of the decision, in dimensions that all channels share."""
 
 from allocator.context.canonical import UNKNOWN, canonical
 from allocator.context.channels.email import Email

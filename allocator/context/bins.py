@@ -1,4 +1,4 @@
-"""Numbers as dimensions: which bin a number is in."""
+"""Bins, which turn numbers into values of dimensions."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Labels of the intervals between edges; an edge belongs to the interval above it."""
+    """The labels of the intervals between edges. An edge belongs to the interval above it."""
 
     edges: tuple[float, ...]
     labels: tuple[str, ...]
 
     def label(self, value: float | None) -> str:
-        """The bin's label; empty where the number is not known."""
+        """Return the label of the bin that a number is in; empty if the number is not known."""
         return "" if value is None else self.labels[bisect_right(self.edges, value)]
 
 

@@ -1,4 +1,4 @@
-"""What tells a program from a person: the marks that programs in general bear, then a public list of programs."""
+"""Detection of bots by their user agents: by words that are typical for programs, and by a public list of programs."""
 
 from contextlib import suppress
 
@@ -6,7 +6,7 @@ import re2
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
 _MARKS = (
-    r"(?:[^u]|[^c]u)bots?(?:[^a-z]|$)|^bot|robot",  # Cubot makes telephones
+    r"(?:[^u]|[^c]u)bots?(?:[^a-z]|$)|^bot|robot",  # Cubot is a maker of phones
     r"crawl|spider|scrap(?:e|y|ing)|slurp|harvest|archive|extractor|fetch|retriev|sucker|parser|buster|grab",
     r"monitor|uptime|synthetic|observatory|watchdog|health|insights|lighthouse|diagnos|exporter|scheduler|webhook",
     r"scan(?:ner|ning|s|\b)|prob(?:e|ing)|audit|validat|verif|check(?:er|s|ing|link)?\b|inspect|analy[sz]er|detect",
@@ -27,7 +27,7 @@ _STRUCTURED = re2.compile(r"/v?\d|[(\[;]")
 def _public_list() -> re2.Filter:
     patterns = re2.Filter()
     for entry in CRAWLER_USER_AGENTS_DATA:
-        with suppress(re2.error):  # a pattern with look-around, which RE2 does without
+        with suppress(re2.error):  # the pattern has look-around, which RE2 does not support
             patterns.Add(entry["pattern"])
     patterns.Compile()
     return patterns
@@ -37,10 +37,11 @@ _LISTED = _public_list()
 
 
 def is_bot(text: str, device: str, os: str) -> bool:
-    """Whether the user agent is that of a program.
+    """Return whether the user agent is that of a program.
 
-    A browser says more than words, and what it runs on: `device` or `os` is known. The list is not asked of
-    telephones and tablets, because its patterns are also in names of their models and builds.
+    A user agent that names neither a device nor a system is a program if it looks like that of a browser, or if it has
+    no version and no brackets. The list is not used for phones and tablets, because its patterns also occur in the
+    names of their models and builds.
     """
     if _MARKED.search(_MODEL.sub(r"\1", text)):
         return True

@@ -1,14 +1,17 @@
-"""One spelling for each value: what segment keys, breakdowns and the log agree on."""
+"""Canonical values: one spelling for each value in segment keys, breakdowns and the log."""
 
 import unicodedata
 
 UNKNOWN = "unknown"
 MAX_VALUE = 64
-_MOST_READ = 1_024  # characters of a value that are looked at
+_MOST_READ = 1_024  # characters of a value; the rest is ignored
 
 
 def canonical(value: str) -> str:
-    """Printable, in compatibility form (NFKC), lower-case, trimmed, at most 64 characters; idempotent."""
+    """Return a value as printable characters in compatibility form (NFKC), lower-case, trimmed, and at most 64.
+
+    A canonical value stays as it is.
+    """
     value = value[:_MOST_READ]
     if not value.isprintable():
         value = "".join(character for character in value if character.isprintable() or character.isspace())

@@ -1,4 +1,4 @@
-"""Checks of what the caller knows for itself. What strangers send along (URLs, headers) is cut to size instead."""
+"""Checks of fields that the caller fills in itself. Texts that browsers send (URLs, headers) are cut instead."""
 
 import re
 from functools import cache
@@ -15,39 +15,38 @@ _KOSOVO = "XK"  # not in ISO 3166, but in use
 
 
 class Check:
-    """Collects what is wrong with the fields under one path."""
+    """Checks the fields under one path, and collects what is wrong with them."""
 
     def __init__(self, path: str) -> None:
-        """Nothing is wrong yet."""
         self._path = path
         self.violations: list[Violation] = []
 
     def text(self, name: str, value: str) -> str:
-        """A canonical text."""
+        """Check the length of a text, and return the canonical text."""
         if len(value) > MAX_TEXT:
             self.wrong(name, f"must have at most {MAX_TEXT} characters, has {len(value)}")
         return canonical(value)
 
     def share(self, name: str, value: float | None) -> float | None:
-        """A number from 0 to 1."""
+        """Check that a number is from 0 to 1."""
         if value is not None and not 0 <= value <= 1:
             self.wrong(name, f"must be 0 to 1, is {value:g}")
         return value
 
     def amount(self, name: str, value: float | None) -> float | None:
-        """A number that is not negative."""
+        """Check that a number is finite and not negative."""
         if value is not None and not 0 <= value < float("inf"):
             self.wrong(name, f"must be 0 or more, is {value:g}")
         return value
 
     def device(self, value: str) -> str:
-        """A device class."""
+        """Check that a text is one of DEVICES, or empty."""
         if value and value not in DEVICES:
             self.wrong("device", f"must be one of {', '.join(DEVICES)}")
         return value
 
     def country(self, value: str) -> str:
-        """A country in lower case; empty for codes of no country, such as "XX" or "T1"."""
+        """Check a country code, and return it in lower case; empty if no country has it, such as "XX" or "T1"."""
         if not value:
             return ""
         if not _COUNTRY.fullmatch(value):
@@ -56,7 +55,7 @@ class Check:
         return code.lower() if code in countries() else ""
 
     def language(self, value: str) -> str:
-        """The primary subtag."""
+        """Check a language tag, and return its primary subtag in lower case."""
         if not value:
             return ""
         match = _LANGUAGE.fullmatch(value)
@@ -66,25 +65,25 @@ class Check:
         return match[1].lower()
 
     def time_zone(self, value: str) -> str:
-        """An IANA name, or empty."""
+        """Check that a text is an IANA time zone, or empty."""
         if value and value not in time_zones():
             self.wrong("time_zone", f'must be an IANA time zone such as "America/Sao_Paulo", is {value[:70]!r}')
             return ""
         return value
 
     def wrong(self, name: str, description: str) -> None:
-        """Add one."""
+        """Add a violation of the field `name`."""
         self.violations.append(Violation(f"{self._path}.{name}", description))
 
 
 @cache
 def countries() -> frozenset[str]:
-    """ISO 3166-1 codes, as the time zone database lists them."""
+    """Return the ISO 3166-1 codes of all countries, as the time zone database lists them."""
     lines = (files("tzdata.zoneinfo") / "iso3166.tab").read_text().splitlines()
     return frozenset(line[:2] for line in lines if not line.startswith("#")) | {_KOSOVO}
 
 
 @cache
 def time_zones() -> frozenset[str]:
-    """IANA names."""
+    """Return the names of all IANA time zones."""
     return frozenset((files("tzdata") / "zones").read_text().split())

@@ -1,4 +1,4 @@
-"""The kind of device that a user agent names, where user_agents is mistaken or silent."""
+"""The device class of a user agent. It corrects the package user_agents, and knows devices that the package lacks."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _OTHER = re2.compile(
 )
 _TABLET = re2.compile(
     r"(?i)ipad|macintosh;.*mobile/|tablet(?:[^ a-z]| [^p]|$)|/apad|tab(?:[^a-z]|$)|\btab[a-z]?\d|playbook"
-    r"|[^l]pad(?:[^a-z]|$)"  # Coolpad makes telephones
+    r"|[^l]pad(?:[^a-z]|$)"  # Coolpad is a maker of phones
     r"|kindle|\bKF[A-Z]{2,6}\b|xoom|nook\b|kobo\b|pocketbook|nexus (?:7|9|10)\b|iconia|transformer|\bslate\b"
     r"|SM-[TPX]\d{3}|GT-P\d{4}|GT-N[58]\d{3}|lenovo ?(?:TB|YT)|\bTB-?[0-9X]\d{2,3}|\bYT\d?-|\bTF\d{3}|\bTZ\d{2,3}\b"
     r"|\b[A-Z]{3}\d?-W\d\d\b|\bMID[-_]?\d|\biplay|\bPM[TP]\d{4}|\bOPD\d{4}|flyer|\b(?:7|8|9|10)(?:\.\d)?[-_ ]?inch"
@@ -33,7 +33,7 @@ _FULL_BROWSER = re2.compile("Safari/|Firefox|Opera")
 
 
 def device_of(text: str, agent: Any) -> str:
-    """One of the devices, empty if nothing tells it. `agent` is what user_agents knows."""
+    """Return the device class of a user agent; empty if it is not known. `agent` is the result of user_agents."""
     if _OTHER.search(text):
         return "other"
     if _ANDROID.search(text):
@@ -46,7 +46,10 @@ def device_of(text: str, agent: Any) -> str:
 
 
 def _android_device(text: str) -> str:
-    """Browsers leave "Mobile" out on tablets; other programs never say it, and are mostly on telephones."""
+    """Return the device class of an Android user agent.
+
+    Browsers omit "Mobile" on tablets. Other programs never write it, and mostly run on phones.
+    """
     if _TABLET.search(text):
         return "tablet"
     if _MOBILE.search(text):

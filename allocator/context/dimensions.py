@@ -1,4 +1,4 @@
-"""The names of dimensions: what users can be segmented and broken down by."""
+"""The names of the dimensions that users can be segmented and broken down by."""
 
 import re
 
@@ -30,5 +30,5 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 def is_attribute_name(name: str) -> bool:
-    """Whether a custom dimension may have this name."""
+    """Return whether a custom dimension may have this name."""
     return _NAME.fullmatch(name) is not None and name not in _RESERVED

@@ -1,4 +1,4 @@
-"""From what a caller sends to dimensions, the same for all channels."""
+"""Extraction of the context: fields of any channel become dimensions, which are the same for all channels."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ _zone = lru_cache(maxsize=1_024)(ZoneInfo)
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
-    """Known dimensions by name, canonical, custom attributes included; and whether the user is a bot."""
+    """The canonical values of the known dimensions and custom attributes by name; and whether the user is a bot."""
 
     dimensions: Mapping[str, str]
     is_bot: bool = False
@@ -32,9 +32,16 @@ class Context(msgspec.Struct, frozen=True, gc=False):
 def extract(
     channel: Web | Email | Funnel | Push | None, attributes: Mapping[str, str], at: int, time_zone: str
 ) -> Context:
-    """The context of one user at a time in Unix seconds; `time_zone` is taken where the user's is not known.
+    """Return the context of one user.
 
-    Raises InvalidFieldError naming every field at fault.
+    Args:
+        channel: the fields of the user's channel, if any.
+        attributes: custom dimensions.
+        at: the time in Unix seconds.
+        time_zone: used if that of the user is not known.
+
+    Raises:
+        InvalidFieldError: names every field that is not acceptable.
     """
     if channel is None and not attributes:
         return Context(_quarter(at // _QUARTER, time_zone)[1])
@@ -48,7 +55,8 @@ def extract(
                 dimensions, agent = web_dimensions(channel, check)
                 is_bot = agent.is_bot
             case Email():
-                dimensions = email_dimensions(channel, check)  # mail is fetched by proxies, which says nothing of users
+                # Proxies fetch mail, so the user agent does not say whether the user is a bot.
+                dimensions = email_dimensions(channel, check)
             case Funnel():
                 dimensions, agent = funnel_dimensions(channel, check)
                 is_bot = agent.is_bot
@@ -65,19 +73,19 @@ def extract(
 
 
 def load_tables() -> None:
-    """Read the lists of countries and time zones now, rather than in somebody's call."""
+    """Read the lists of countries and time zones, so that no call has to wait for them."""
     countries()
     time_zones()
 
 
 def day_number(seconds: int, time_zone: str) -> int:
-    """The day since 1970 that it is in a time zone at a time in Unix seconds."""
+    """Return the number of the day since 1970, in a time zone, at a time in Unix seconds."""
     return _quarter(seconds // _QUARTER, time_zone)[0]
 
 
 @lru_cache(maxsize=4_096)
 def _quarter(quarter: int, time_zone: str) -> tuple[int, Mapping[str, str]]:
-    """The day and the dimensions of a quarter of an hour: clocks differ by whole quarters."""
+    """Return the day and the time dimensions of a quarter of an hour. All time zones differ by whole quarters."""
     local = datetime.fromtimestamp(quarter * _QUARTER, _zone(time_zone))
     day = local.weekday()
     return local.toordinal() - _EPOCH, {
@@ -93,7 +101,8 @@ def _attributes(attributes: Mapping[str, str], violations: list[Violation]) -> d
     for name, value in attributes.items():
         path = f"attributes[{name[:70]!r}]"
         if not is_attribute_name(name):
-            violations.append(Violation(path, "must be named [a-z][a-z0-9_]{0,62}, and not like a built-in dimension"))
+            problem = "must have a name [a-z][a-z0-9_]{0,62} that is not that of a built-in dimension"
+            violations.append(Violation(path, problem))
         if len(value) > MAX_TEXT:
             violations.append(Violation(path, f"must have at most {MAX_TEXT} characters, has {len(value)}"))
         if "\0" in value:

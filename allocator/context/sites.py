@@ -1,11 +1,11 @@
 """The web sites that a visitor may come from, by medium.
 
-Our own table, written from general knowledge of search engines, networks and mail services; no list was copied.
-To update it, add a word where it belongs and run `make figure NAME=referrers`. A word is one of
+The table is our own, written from general knowledge of search engines, networks and mail services. To update it, add a
+word to the text of its medium and run `make figure NAME=referrers`. A word is one of
     bing.*          the label "bing" below any public suffix, and all hosts below
-    ask.com         this host and all below, for labels that others use too
-    ig              no host, but a name that campaigns use for a source
-and its source is the label that is registered (bing, ask), or what follows "=". The most specific word decides.
+    ask.com         this host and all hosts below, for a label that other sites use too
+    ig              not a host, but a name that campaigns use for a source
+The source is the registered label (bing, ask), or what follows "=". The most specific word decides.
 """
 
 import re
@@ -48,7 +48,7 @@ SEARCH = """
     books.google.*=google scholar.google.*=google video.google.*=google translate.google.*=google
     cse.google.*=google googlesyndicatedsearch.com=google
 """
-"""Engines."""
+"""Search engines, whose hosts are searches on every page."""
 
 PORTALS = """
     google.* bing.* yahoo.* yandex.* ya.ru=yandex baidu.* naver.* daum.net msn.* live.com=live.com aol.* qq.com
@@ -57,7 +57,7 @@ PORTALS = """
     bol.com.br ig.com.br=ig.com.br globo.com sina.com.cn=sina 163.com=163 sohu.com 126.com=163 ukr.net=ukr.net
     i.ua=i.ua abv.bg neostrada.* telstra.* bigpond.* virginmedia.* btinternet.* sky.com=sky.com att.net=att
 """
-"""Engines only at their front doors: below them are mail, and pages of all kinds."""
+"""Search engines that are portals too. Their main hosts are searches; hosts below have mail and other pages."""
 
 SOCIAL = """
     facebook.* fb.com=facebook fb.me=facebook fb=facebook meta=facebook fbcdn.net=facebook messenger.com
@@ -98,7 +98,7 @@ SOCIAL = """
     joinclubhouse.com=clubhouse slack.* teams.microsoft.com=teams yammer.* workplace.com bitly bit.ly=bitly
     linktr.ee=linktree linktree hootsuite.* ow.ly=hootsuite buffer.com buff.ly=buffer paper.li=paperli
 """
-"""Networks, communities, messengers, and video that anybody may post."""
+"""Social networks, communities, messengers, and sites for the videos of users."""
 
 EMAIL = """
     gmail.* mail.google.*=gmail inbox.google.com=gmail gm.android.google.com=gmail googlemail.*=gmail outlook.*
@@ -116,7 +116,7 @@ EMAIL = """
     campaignmonitor.* createsend.* marketo.* exacttarget.* cmail19.com=campaignmonitor cmail20.com=campaignmonitor
     mailerlite.* sailthru.* iterable.* customer.io=customer.io
 """
-"""Mail services, mail programs and those who send mail in bulk."""
+"""Mail services, mail programs, and services that send mail in bulk."""
 
 PAID = """
     googleadservices.*=google googlesyndication.*=google doubleclick.* adservice.google.*=google
@@ -134,7 +134,7 @@ PAID = """
     ironsource.* an.yandex.*=yandex direct.yandex.*=yandex adwords=google eclick.baidu.com=baidu
     ads.linkedin.com=linkedin ads.tiktok.com=tiktok
 """
-"""Sellers of advertisements, whose own hosts serve or count the click."""
+"""Sellers of advertisements whose own hosts serve or count the click."""
 
 CHATBOTS = """
     chatgpt.* openai.* openai.com=chatgpt chat.openai.com=chatgpt perplexity.* gemini.google.com=gemini gemini
@@ -147,7 +147,7 @@ CHATBOTS = """
     huggingface.co=huggingface jasper.ai writesonic.* chatsonic.* notebooklm.google.com=notebooklm
     aistudio.google.com=gemini alice.yandex.*=alice blackbox.ai=blackbox.ai cohere.com replika.*
 """
-"""Assistants that answer, and link to where the answer is from."""
+"""Assistants that answer questions and link to their sources."""
 
 SHOPS = """
     amazon.* amzn.to=amazon amzn.eu=amazon ebay.* etsy.* aliexpress.* alibaba.* taobao.* tmall.* jd.com=jd walmart.*
@@ -157,7 +157,7 @@ SHOPS = """
     asos.* ikea.* nordstrom.* macys.* kohls.* poshmark.* mercari.* depop.* vinted.* coupang.* gmarket.*
     11st.co.kr=11st stockx.*
 """
-"""Sites whose countries are one source; they refer, like any other site."""
+"""Shops with a host in each country, which are one source. Their medium is referral, as for any other site."""
 
 SITES = (
     ("search", PORTALS),
@@ -168,7 +168,7 @@ SITES = (
     ("paid", PAID),
     ("referral", SHOPS),
 )
-"""A name that is under several media has the first."""
+"""The table by medium. A word that stands under several media has the first one."""
 
 META = frozenset(["instagram", "messenger", "threads", "whatsapp"])
 SECOND_LEVEL = re.compile(r"ac|co|com|edu|go|gob|gouv|gov|gv|in|info|ltd|me|mil|ne|net|nom|or|org|plc|sch|web")
@@ -179,7 +179,7 @@ MAIL_LABEL = (
 )
 PAID_LABEL = r"ads?|adserver|adclick|yabs"
 FRONT_LABEL = r"www\d*|m|..|clck|encrypted|find|sok|images?|recherche|(?!research).*(?:search|suche|busca|busqueda).*"
-"""What hosts are called everywhere; the last where all labels below an engine's are still the engine."""
+"""Labels that hosts have everywhere. FRONT_LABEL is for labels below a portal that still belong to its search."""
 
 CLICK_IDS = (
     ("google", "paid_search", "gclid gbraid wbraid gclsrc"),
@@ -208,7 +208,10 @@ CLICK_IDS = (
     ("instagram", "social", "igshid igsh"),
     ("facebook", "social", "fbclid"),
 )
-"""Paid ones first; the last are on unpaid links too: Meta adds fbclid to every link that leaves it."""
+"""Source, medium and parameters. Paid clicks come first; the last ones are on unpaid links too.
+
+Meta, for instance, adds fbclid to every link that leaves its sites.
+"""
 
 PLACEHOLDERS = frozenset(("(none)", "(not set)", "(not provided)", "none", "null", "undefined", "nan", "-"))
 PER_CLICK = frozenset(("cpc", "ppc"))
@@ -222,4 +225,4 @@ MEDIA = (
     ("chatbot", "chatbot aichat llm"),
     ("referral", "referral referrer ref link"),
 )
-"""Campaigns' words without what separates their parts."""
+"""The words that campaigns use for each medium, without separators such as "-" or "_"."""

@@ -1,7 +1,7 @@
-"""Where a visitor came from: the campaign's own word, else a click id, else the referrer.
+"""Where a visitor came from: as the campaign says, else as a click id says, else as the referrer says.
 
-Media are search, social, email, chatbot, paid_search, paid_social, paid, referral, direct; campaigns may use others.
-The table of sites is ours: see `allocator.context.sites`.
+The media are search, social, email, chatbot, paid_search, paid_social, paid, referral and direct; campaigns may use
+others. The table of sites is in `allocator.context.sites`.
 """
 
 import re
@@ -16,8 +16,8 @@ from allocator.context.canonical import MAX_VALUE, UNKNOWN, canonical
 
 _REFERRAL = "referral"
 _MAX_HOST = 253
-_MAX_READ = 1_024  # characters of a referrer; its host is at the beginning
-_MOST_LABELS = 10  # at the end of a host; no site that is known is deeper
+_MAX_READ = 1_024  # characters of a referrer, whose host is at the beginning
+_MOST_LABELS = 10  # at the end of a host; no known site has more
 _CACHED = 8_192
 _URL = re.compile(r"\s{0,16}(https?|android-app)://([^/?#\\\s]{1,320})(?:[/?#\\\s]|\Z)", re.IGNORECASE)
 _HOST = re.compile(r"[a-z0-9_.\-\u0080-\U0010ffff]+")
@@ -31,7 +31,7 @@ _SEPARATORS = re.compile(r"[\s_\-+.]+")
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Both canonical: one spelling each."""
+    """The source and the medium of a visit, both canonical."""
 
     source: str
     medium: str
@@ -41,16 +41,18 @@ _DIRECT = Traffic("direct", "direct")
 CLICK_IDS: Mapping[str, Traffic] = MappingProxyType(
     {name: Traffic(source, medium) for source, medium, names in sites.CLICK_IDS for name in names.split()}
 )
-"""Lower-case names of parameters; of several that are present the first in this order counts."""
+"""By the lower-case name of the parameter. If several are present, the first in this order counts."""
 
 
 def traffic(utm_source: str, utm_medium: str, click_ids: Collection[str], referrer: str) -> Traffic:
-    """The source and the medium; of any input, and the same when it is given its own answer as a campaign.
+    """Return the source and the medium of a visit. Any input is accepted.
+
+    The result stays the same if it is given back as the campaign.
 
     Args:
-        utm_source, utm_medium: what the campaign says; it is believed first.
-        click_ids: names of the landing page's query parameters that advertisers add.
-        referrer: a URL; what is none counts as absent.
+        utm_source, utm_medium: what the campaign says; it has precedence.
+        click_ids: the names of query parameters that advertisers add to the landing page.
+        referrer: a URL; any other text counts as absent.
     """
     source, medium = _given(utm_source), _given(utm_medium)
     if source and medium:
@@ -59,8 +61,8 @@ def traffic(utm_source: str, utm_medium: str, click_ids: Collection[str], referr
     clicked = _clicked(click_ids) if click_ids else None
     if source:
         came = _named(source)
-        return Traffic(came.source, clicked.medium) if clicked and _tells_more(clicked, came) else came
-    came = _unsaid(clicked, _referred(referrer) if referrer else None)
+        return Traffic(came.source, clicked.medium) if clicked and _click_id_decides(clicked, came) else came
+    came = _without_campaign(clicked, _referred(referrer) if referrer else None)
     if not medium:
         return came
     source = UNKNOWN if came is _DIRECT else came.source
@@ -72,12 +74,15 @@ def _given(value: str) -> str:
     return "" if value in sites.PLACEHOLDERS else value
 
 
-def _tells_more(clicked: Traffic, came: Traffic) -> bool:
+def _click_id_decides(clicked: Traffic, came: Traffic) -> bool:
     return came.medium == UNKNOWN or clicked.source == came.source
 
 
-def _unsaid(clicked: Traffic | None, came: Traffic | None) -> Traffic:
-    """What a click id says, then the referrer. fbclid is the same on all of Meta's sites, so there both are asked."""
+def _without_campaign(clicked: Traffic | None, came: Traffic | None) -> Traffic:
+    """Return what a click id says, else what the referrer says.
+
+    fbclid is the same on all sites of Meta, so the referrer says which site it was.
+    """
     if clicked and clicked.source == "facebook" and came and came.source in sites.META:
         return Traffic(came.source, clicked.medium)
     return clicked or came or _DIRECT
@@ -89,7 +94,10 @@ def _clicked(click_ids: Collection[str]) -> Traffic | None:
 
 
 def _canonical_medium(given: str, known: str) -> str:
-    """`known` is that of the source: campaigns call clicks paid for alike on networks and engines."""
+    """Return the canonical medium. `known` is the medium of the source.
+
+    It is needed because campaigns use the same words for paid clicks on social networks and on search engines.
+    """
     word = _SEPARATORS.sub("", given)
     if word in sites.PER_CLICK:
         return "paid_social" if known == "social" else "paid_search"
@@ -100,7 +108,7 @@ def _canonical_medium(given: str, known: str) -> str:
 
 @lru_cache(_CACHED)
 def _named(source: str) -> Traffic:
-    """What a campaign's name of a source stands for: a name, a host or a URL."""
+    """Return the source and medium of a campaign's source, which is a name, a host or a URL."""
     if came := _NAMES.get(source):
         return came
     if "://" in source:
@@ -119,7 +127,10 @@ def _referred(referrer: str) -> Traffic | None:
 
 @lru_cache(_CACHED)
 def _site(authority: str, web: bool) -> Traffic | None:
-    """The site of an authority (host, perhaps with user and port); an app's package is a host backwards."""
+    """Return the source and medium of an authority: a host, with user and port if given.
+
+    web: whether it is a host; otherwise it is the package of an app, which is a host backwards.
+    """
     if address := _IPV6.fullmatch(authority.rpartition("@")[2].lower()):
         return Traffic(canonical(address[1]), _REFERRAL)
     host = _host(authority)
@@ -131,7 +142,7 @@ def _site(authority: str, web: bool) -> Traffic | None:
 
 
 def _host(authority: str) -> str:
-    """The canonical host; empty if it cannot be one of the public Internet."""
+    """Return the canonical host; empty if it cannot be a host of the public Internet."""
     if not authority.isascii():
         authority = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", authority).lower())
     host = authority.lower().rpartition("@")[2].partition(":")[0].removesuffix(".")
@@ -141,7 +152,7 @@ def _host(authority: str) -> str:
 
 
 def _known_site(host: str) -> Traffic | None:
-    """What the table says of a canonical host."""
+    """Return what the table says about a canonical host; None if it is not there."""
     labels = host.split(".")
     stem = labels[: -_suffix_size(labels)]
     for first in range(max(0, len(labels) - _MOST_LABELS), len(labels)):
@@ -154,7 +165,10 @@ def _known_site(host: str) -> Traffic | None:
 
 
 def _unlisted(host: str) -> Traffic:
-    """By the first label, as hosts are named by custom; the source is what looks registered."""
+    """Return the source and medium of a host that is not in the table.
+
+    The first label decides the medium, if it is one of the usual ones. The source is the domain that looks registered.
+    """
     if _IPV4.fullmatch(host):
         return Traffic(host, _REFERRAL)
     labels = host.split(".")
@@ -165,7 +179,10 @@ def _unlisted(host: str) -> Traffic:
 
 
 def _page(came: Traffic, labels: list[str], portal: bool) -> Traffic:
-    """An engine's mail and advertisements, and what else a portal has, are no search."""
+    """Return the source and medium of a host below a known site.
+
+    The mail and the advertisements of a search engine are not searches, and neither are the other pages of a portal.
+    """
     if came.medium != "search" or not labels:
         return came
     customs = {match.lastgroup for label in labels if (match := _CUSTOM.fullmatch(label))}
@@ -178,12 +195,12 @@ def _page(came: Traffic, labels: list[str], portal: bool) -> Traffic:
 
 
 def _suffix_size(labels: list[str]) -> int:
-    """How many labels at the end look like a public suffix."""
+    """Return how many labels at the end look like a public suffix."""
     return 2 if len(labels) > 2 and len(labels[-1]) == 2 and sites.SECOND_LEVEL.fullmatch(labels[-2]) else 1
 
 
 def _read_sites() -> tuple[dict[str, Traffic], dict[str, Traffic]]:
-    """Known sites by host, and by the names that campaigns use."""
+    """Return the known sites by host, and by the names that campaigns use."""
     hosts: dict[str, Traffic] = {}
     names = {"direct": _DIRECT, "(direct)": _DIRECT}
     for medium, words in sites.SITES:

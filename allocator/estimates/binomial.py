@@ -24,7 +24,7 @@ def binomial_tail(successes: int, trials: int, rate: float) -> float:
 
 
 def under_half_p_value(trials: int, successes: int, all_trials: int, all_successes: int, segments: int) -> float:
-    """Return how likely so few conversions of a segment are if its rate is half of everyone's, for all segments.
+    """Return the p-value of a segment's conversions if its rate is half of everyone's, corrected for all segments.
 
     If it is half, n users of N have a share n/(2N) of the conversions. Given the number of all conversions, those of
     the segment are binomial with that share if conversions are rare (Przyborowski and Wilenski, Homogeneity of results

@@ -1,1 +1,4 @@
-"""Training of cluster models: features, K-means, the number of clusters, names and matching. Runs off the hot path."""
+"""Training of cluster models: features, their weights, K-means, the number of clusters, and matching.
+
+It runs off the hot path.
+"""

@@ -1,7 +1,16 @@
-"""Dimensions that depend on each other by construction: they say one thing together, and are shuffled together."""
+"""Blocks of dimensions that depend on each other by construction. They count as one, and are shuffled together."""
 
 _TOGETHER = (
-    ("channel", "source", "medium", "campaign", "content", "term", "landing_path", "list"),  # a campaign has its page
+    (
+        "channel",
+        "source",
+        "medium",
+        "campaign",
+        "content",
+        "term",
+        "landing_path",
+        "list",
+    ),  # a campaign has its own page
     ("device", "os", "browser", "app_version"),
     ("day_of_week", "is_weekend"),
     ("country", "region", "language"),
@@ -11,5 +20,8 @@ _BLOCKS = {name: names[0] for names in _TOGETHER for name in names}
 
 
 def block_of(dimension: str) -> str:
-    """The block's name: that of its first dimension; a dimension on its own is its own block."""
+    """Return the name of a dimension's block, which is the first dimension of the block.
+
+    A dimension that depends on no other is a block of its own.
+    """
     return _BLOCKS.get(dimension, dimension)

@@ -1,6 +1,7 @@
-"""K-means and its silhouette, the same for the same points: on one thread, since sums of threads differ in rounding.
+"""K-means and its silhouette. The same points give the same result.
 
-scikit-learn is imported where it is used: servers, which only look clusters up, start sooner and stay smaller.
+Both run on one thread, because the rounding of sums depends on the number of threads. scikit-learn is imported inside
+the functions, so that servers, which only look clusters up, start faster and need less memory.
 """
 
 import warnings
@@ -13,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-MOST_IN_FULL = 50_000  # points; more are fitted in batches
+MOST_IN_FULL = 50_000  # points; more than these are fitted in batches
 _BATCH = 4_096
 
 
 def fit_centroids(points: Array, clusters: int, seed: int, starts: int) -> tuple[Array, float]:
-    """Centroids, float64 (`clusters`, width), and the sum of squared distances to them.
+    """Return centroids, float64 (`clusters`, width), and the sum of the squared distances to them.
 
     Args:
         points: float64 (points, width), at least as many as clusters.
-        clusters: where fewer points are different, some centroids coincide.
-        seed: of the starting points.
-        starts: how many different ones are tried, from k-means++; the best counts.
+        clusters: how many. If fewer points are different, some centroids coincide.
+        seed: of the starting points, which come from k-means++.
+        starts: how many times to start; the best result counts.
     """
     if clusters == 1:
         mean = points.mean(0, keepdims=True)
@@ -41,7 +42,7 @@ def fit_centroids(points: Array, clusters: int, seed: int, starts: int) -> tuple
 
 
 def silhouettes(points: Array, labelings: Iterable[NDArray[np.int64]]) -> Iterator[float]:
-    """The mean silhouette of the points for each labelling of two or more labels (Rousseeuw, 1987)."""
+    """Yield the mean silhouette of the points for each labelling of two or more labels (Rousseeuw, 1987)."""
     from sklearn.metrics import pairwise_distances, silhouette_score  # type: ignore[import-untyped]
 
     with _one_thread():
@@ -51,7 +52,7 @@ def silhouettes(points: Array, labelings: Iterable[NDArray[np.int64]]) -> Iterat
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """Of the libraries that are loaded by now."""
+    """Limit the libraries that are loaded by now to one thread."""
     limited: AbstractContextManager[object] = _threads().limit(limits=1)
     return limited
 

@@ -1,10 +1,10 @@
-"""How many clusters there are, which may be one: asked of the points alone, never of outcomes.
+"""The number of clusters, which may be 1. It is chosen from the points alone, never from outcomes.
 
-Clusters exist where the points are tighter around K centroids than they are with their blocks of dimensions shuffled
-(the gap statistic of Tibshirani, Walther and Hastie, 2001, with permutations for the reference). K is that of the best
-separated clusters (silhouette: Rousseeuw, 1987) among those that another half of the users finds again (prediction
-strength: Tibshirani and Walther, 2005), or fewer where that is as good. The bounds are those of simulations: the figure
-clusters-planted.
+There are clusters if the points are closer to K centroids than they are after their blocks of dimensions were shuffled:
+the gap statistic of Tibshirani, Walther and Hastie (2001), with permutations as the reference. K is chosen in two
+steps. Clusters are candidates if the other half of the users has them too: prediction strength (Tibshirani and
+Walther, 2005). Among the candidates the best separated clusters win (silhouette: Rousseeuw, 1987), or fewer clusters
+if they are nearly as well separated. The bounds come from simulations: `make figure NAME=clusters-planted`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from allocator.clusters.encoder import Encoder
 from allocator.clusters.training.centroids import fit_centroids, silhouettes
-from allocator.clusters.training.permutation import blocks, shuffled
+from allocator.clusters.training.permutation import find_blocks, shuffle_blocks
 from allocator.kernels import nearest_centroids
 
 Array = NDArray[np.float64]
-_ROWS = 3_000  # for gap and silhouette: more add time, not certainty
-_HALVED_ROWS = 10_000  # for prediction strength, which few rows make look smaller than it is
+_ROWS = 3_000  # for gap and silhouette; more take time and add no certainty
+_HALVED_ROWS = 10_000  # for prediction strength, which is underestimated from few rows
 MIN_GAP, MIN_GAP_ERRORS = 0.03, 3.0
 MIN_STRENGTH = 0.8
-_NEARLY = 0.95  # of the largest silhouette: as good as it, for fewer clusters
+_NEARLY = 0.95  # fewer clusters win if they have at least this part of the largest silhouette
 _REFERENCES = 10
 _SPLITS = 5
 _REFERENCE_STARTS, _STARTS = 3, 10
-_LEAST_SPREAD = 1e-3  # of the spread around one centroid: points that coincide are no infinite gap
+_LEAST_SPREAD = 1e-3  # of the spread around one centroid, so that points which coincide do not make the gap infinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Quality:
     """How clear the clusters are.
 
     Attributes:
-        gap: the largest over K, in logarithms of the spread; `gap_error` is its standard error.
-        silhouette: of the K chosen, -1 to 1; 0 for one cluster.
-        strength: prediction strength of the K chosen, 0 to 1; 1 for one cluster.
+        gap: the largest gap over all K, in logarithms of the spread. gap_error: its standard error.
+        silhouette: of the chosen K, -1 to 1; 0 for one cluster.
+        strength: the prediction strength of the chosen K, 0 to 1; 1 for one cluster.
     """
 
     gap: float
@@ -46,7 +46,7 @@ class Quality:
     strength: float
 
 
-def choose_clusters(
+def choose_cluster_count(
     encoder: Encoder,
     contexts: Sequence[Mapping[str, str]],
     points: Array,
@@ -55,21 +55,24 @@ def choose_clusters(
     seed: int,
     progress: Callable[[float], None],
 ) -> tuple[int, Quality]:
-    """K, from 1 to `max_clusters`, and why.
+    """Return K, from 1 to `max_clusters`, and how clear the clusters are.
 
     Args:
-        points: float64 (contexts, encoder.width). Some thousands of them, drawn with the seed, are looked at.
-        progress: told what share is done.
+        encoder, contexts: from which the points were made.
+        points: float64 (contexts, encoder.width). A sample of some thousands is used.
+        max_clusters: at least 1.
+        seed: of the sample, the permutations and the halves.
+        progress: called with the share of the work that is done.
     """
     generator = np.random.default_rng(seed)
     rows = _drawn(len(points), _ROWS, generator)
-    some, parts = points[rows], blocks(encoder, [contexts[row] for row in rows])
+    some, blocks = points[rows], find_blocks(encoder, [contexts[row] for row in rows])
     candidates = range(2, min(max_clusters, _different(some)) + 1)
-    if len(parts) < 2 or not candidates:
-        return 1, Quality(0.0, 0.0, 0.0, 1.0)  # nothing that could go together
+    if len(blocks) < 2 or not candidates:
+        return 1, Quality(0.0, 0.0, 0.0, 1.0)  # no two blocks that could depend on each other
     spreads = np.empty((_REFERENCES + 1, len(candidates)))
     for row in range(_REFERENCES + 1):
-        spreads[row] = _log_spreads(shuffled(some, parts, generator) if row else some, candidates, seed)
+        spreads[row] = _log_spreads(shuffle_blocks(some, blocks, generator) if row else some, candidates, seed)
         progress((row + 1) / (_REFERENCES + 1) / 2)
     gaps = spreads[1:].mean(0) - spreads[0]
     errors = spreads[1:].std(0, ddof=1) * np.sqrt(1 + 1 / _REFERENCES)
@@ -86,7 +89,10 @@ def choose_clusters(
 def _clearest(
     separated: Mapping[int, float], strength_of: Callable[[int], float], progress: Callable[[float], None]
 ) -> tuple[int, float]:
-    """The fewest clusters that are found again and nearly the best separated of those, and their strength; or 1."""
+    """Return the smallest K whose clusters are strong enough and nearly the best separated, and its strength.
+
+    K is 1 if no clusters are strong enough.
+    """
     found: dict[int, float] = {}
     for tried, clusters in enumerate(sorted(separated, key=separated.__getitem__, reverse=True)):
         progress(0.5 + tried / len(separated) / 2)
@@ -100,9 +106,11 @@ def _clearest(
 
 
 def prediction_strength(points: Array, clusters: int, seed: int) -> float:
-    """The share of pairs in a cluster of one half that centroids of the other half keep together: of the worst cluster.
+    """Return the prediction strength of K clusters.
 
-    The mean of five ways to halve the points, in which each half predicts the other.
+    Take the pairs of points that are in the same cluster of one half: the strength is the share of them that the
+    centroids of the other half put into one cluster too, for the worst cluster. The result is the mean over five ways
+    to halve the points, in which each half predicts the other.
     """
     generator = np.random.default_rng(seed)
     strengths = []

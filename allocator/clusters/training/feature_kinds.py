@@ -1,4 +1,7 @@
-"""What kind of feature a dimension is, from how often each of its values occurs; or none, where it carries nothing."""
+"""The kind of feature that suits a dimension, from how often each of its values occurs.
+
+A dimension that does not tell users apart has no feature.
+"""
 
 import math
 from collections import Counter
@@ -11,10 +14,10 @@ from allocator.context import DAYS_OF_WEEK, DIMENSIONS
 from allocator.context.bins import COUNTS, DAYS, MINUTES, MONEY, SCORES, STAGES
 
 MAX_VALUES = 16  # of a category that have a column of their own
-MIN_SHARE = 0.01  # of users, to be a level
-_MAX_RARE = 0.9  # of users whose value is rare: ids
-_MIN_NUMBERS = 0.95  # of the users who have the attribute
-_LIMITS = 5, 95  # percentiles
+MIN_SHARE = 0.01  # a value is frequent if at least this share of users have it
+_MAX_RARE = 0.9  # if more users have rare values, the values are ids
+_MIN_NUMBERS = 0.95  # share of the users with the attribute whose value must be a number
+_LIMITS = 5, 95  # percentiles of a number
 _CYCLES = {
     "hour": tuple(str(hour) for hour in range(24)),
     "day_of_week": DAYS_OF_WEEK,
@@ -34,20 +37,20 @@ _BINS = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How a dimension is used: how many have each value, among the users of channels that are not `without` it."""
+    """How many users have each value of a dimension. `without` names the channels that do not have it."""
 
     name: str
     without: tuple[str, ...]
     counts: Counter[str]
 
 
-def learn_feature(usage: Usage) -> Feature | None:
-    """The feature of a dimension, of weight 1, or None if it is constant or nearly all of its values are rare."""
+def choose_feature(usage: Usage) -> Feature | None:
+    """Return the feature of a dimension, with weight 1; None if it is constant or nearly all its values are rare."""
     name, without, counts = usage.name, usage.without, usage.counts
     if not counts:
         return None
     least = MIN_SHARE * counts.total()
-    levels = [value for value, users in counts.items() if users >= least]
+    frequent = [value for value, users in counts.items() if users >= least]
     feature: Feature
     if name in _CYCLES:
         feature = Cycle(name, without, 1.0, _CYCLES[name], neutral=())
@@ -56,21 +59,21 @@ def learn_feature(usage: Usage) -> Feature | None:
     elif limits := _limits(usage):
         return _with_mean(Number(name, without, 1.0, *limits, neutral=()), counts)
     else:
-        levels = sorted(levels, key=lambda value: (-counts[value], value))[:MAX_VALUES]
-        feature = Category(name, without, 1.0, tuple(levels), neutral=())
-    rare = counts.total() - sum(counts[value] for value in levels)
-    if len(levels) + (rare >= least) < 2 or rare > _MAX_RARE * counts.total():
+        frequent = sorted(frequent, key=lambda value: (-counts[value], value))[:MAX_VALUES]
+        feature = Category(name, without, 1.0, tuple(frequent), neutral=())
+    rare = counts.total() - sum(counts[value] for value in frequent)
+    if len(frequent) + (rare >= least) < 2 or rare > _MAX_RARE * counts.total():
         return None
     return _with_mean(feature, counts)
 
 
-def weighted(feature: Feature, weight: float) -> Feature:
-    """A feature of weight 1, `weight` times as wide."""
+def with_weight(feature: Feature, weight: float) -> Feature:
+    """Return a feature of weight 1 with another weight."""
     return replace(feature, weight=weight, neutral=tuple(weight * coordinate for coordinate in feature.neutral))
 
 
 def _limits(usage: Usage) -> tuple[float, float] | None:
-    """Percentiles of an attribute whose values are numbers, unless they are nearly all the same."""
+    """Return low and high of an attribute whose values are numbers; None if they are not, or are nearly all equal."""
     if usage.name in DIMENSIONS:
         return None
     numbers = sorted(

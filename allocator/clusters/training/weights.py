@@ -1,4 +1,4 @@
-"""How wide each feature is, so that what a block of dimensions says several times counts about once."""
+"""The weights of features, so that several dimensions of a block which say the same count about once."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from allocator.clusters.features import Feature
 from allocator.clusters.training.blocks import block_of
 
 Array = NDArray[np.float64]
-_DIGITS = 6  # beyond which sums depend on the machine
+_DIGITS = 6  # further digits of sums depend on the machine
 
 
 def feature_weights(features: Sequence[Feature], points: Array) -> list[float]:
-    """The weight of each feature: one over the root of the sum of its likeness to the features of its block.
+    """Return the weight of each feature: 1 over the root of the sum of its likenesses to the features of its block.
 
-    Likeness is the RV coefficient (Escoufier, 1973): 1 to itself and to a copy, 0 to what it has nothing to do with. So
-    n copies together are as wide as one feature, and n independent features keep their widths.
+    The likeness is the RV coefficient (Escoufier, 1973): 1 to itself and to a copy, 0 to an independent feature. So n
+    copies together count as one feature, and n independent features keep their full weights.
 
     Args:
         points: float64 (users, columns of all features), of features of weight 1.

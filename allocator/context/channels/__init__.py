@@ -1,1 +1,1 @@
-"""What each channel (web, e-mail, funnel, push) knows of a user, and the dimensions that follow from it."""
+"""The fields that each channel (web, e-mail, funnel, push) knows about a user, and the dimensions made from them."""

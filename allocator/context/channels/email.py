@@ -1,4 +1,4 @@
-"""The recipient of an e-mail."""
+"""The fields and dimensions of the recipient of an e-mail."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from allocator.context.user_agent import parse_user_agent
 
 
 class Email(NamedTuple):
-    """Fields as in EmailContext; empty and None are unknown."""
+    """The fields of EmailContext. Empty and None mean unknown."""
 
     list_id: str = ""
     campaign_id: str = ""
@@ -24,7 +24,7 @@ class Email(NamedTuple):
 
 
 def email_dimensions(email: Email, check: Check) -> dict[str, str]:
-    """The dimensions, empty where unknown."""
+    """Return the dimensions; the unknown ones are empty."""
     agent = parse_user_agent(email.user_agent)
     return {
         "channel": "email",

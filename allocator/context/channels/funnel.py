@@ -1,4 +1,4 @@
-"""A user in a funnel."""
+"""The fields and dimensions of a user in a funnel."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ _MOST_STAGES = 32
 
 
 class Funnel(NamedTuple):
-    """Fields as in FunnelContext; empty and None are unknown."""
+    """The fields of FunnelContext. Empty and None mean unknown."""
 
     funnel_id: str = ""
     current_stage: str = ""
@@ -27,7 +27,7 @@ class Funnel(NamedTuple):
 
 
 def funnel_dimensions(funnel: Funnel, check: Check) -> tuple[dict[str, str], UserAgent]:
-    """The dimensions, empty where unknown, and what the user agent says."""
+    """Return the dimensions, of which the unknown ones are empty, and the parsed user agent."""
     agent = parse_user_agent(funnel.user_agent)
     if len(funnel.previous_stages) > _MOST_STAGES:
         check.wrong("previous_stages", f"must have at most {_MOST_STAGES} entries, has {len(funnel.previous_stages)}")

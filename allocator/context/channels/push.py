@@ -1,4 +1,4 @@
-"""The receiver of a push notification."""
+"""The fields and dimensions of the recipient of a push notification."""
 
 import re
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)?")
 
 
 class Push(NamedTuple):
-    """Fields as in PushContext; empty and None are unknown."""
+    """The fields of PushContext. Empty and None mean unknown."""
 
     platform: str = ""
     app_version: str = ""
@@ -24,7 +24,7 @@ class Push(NamedTuple):
 
 
 def push_dimensions(push: Push, check: Check) -> dict[str, str]:
-    """The dimensions, empty where unknown."""
+    """Return the dimensions; the unknown ones are empty."""
     platform = push.platform.lower()
     if platform and platform not in _DEVICES:
         check.wrong("platform", f"must be one of {', '.join(_DEVICES)}")

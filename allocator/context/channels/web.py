@@ -1,4 +1,4 @@
-"""A user on a web page."""
+"""The fields and dimensions of a user on a web page."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _MAX_PATH = 2_048
 
 
 class Web(NamedTuple):
-    """Fields as in WebContext; empty is unknown."""
+    """The fields of WebContext. Empty means unknown."""
 
     utm_source: str = ""
     utm_medium: str = ""
@@ -32,7 +32,7 @@ class Web(NamedTuple):
 
 
 def web_dimensions(web: Web, check: Check) -> tuple[dict[str, str], UserAgent]:
-    """The dimensions, empty where unknown, and what the user agent says."""
+    """Return the dimensions, of which the unknown ones are empty, and the parsed user agent."""
     agent = parse_user_agent(web.user_agent)
     came = traffic(web.utm_source, web.utm_medium, web.click_ids, web.referrer)
     return {

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.clusters import Category, ClusterModel, Cycle, Encoder, Number, Ordinal, fit_encoder
-from allocator.clusters.training.matching import assign
-from allocator.clusters.training.permutation import blocks, shuffled
+from allocator.clusters.training.matching import pair_clusters
+from allocator.clusters.training.permutation import find_blocks, shuffle_blocks
 from tests.support.audiences import CHANNELS, planted, structureless
 
 Dimensions = Mapping[str, str]
@@ -58,7 +58,7 @@ def distance(encoder: Encoder, one: Dimensions, other: Dimensions) -> float:
 
 
 def test_no_dimension_dominates() -> None:
-    """Opposite hours, two categories, the ends of a scale, and missing or not: all are 1 apart."""
+    """Opposite hours, two categories, the ends of a scale, and missing or not: all are 1 ablock."""
     users = [
         {"hour": str(n % 24), "returning": ("true", "false")[n % 2], "plan": f"p{n % 4}", "age": str(n % 100)}
         | ({"previous_opens": ("0", "1-4", "5-19", "20+")[n % 4]} if n % 5 else {})
@@ -125,13 +125,13 @@ def test_shuffling_keeps_blocks_and_gaps(channel: str | None) -> None:
     users = structureless(channel, 500, seed=3)
     encoder = fit_encoder(users)
     points = encoder.matrix(users)
-    parts = blocks(encoder, users)
-    assert sum(len(part.columns) for part in parts) == encoder.width
-    after = shuffled(points, parts, np.random.default_rng(1))
+    blocks = find_blocks(encoder, users)
+    assert sum(len(block.columns) for block in blocks) == encoder.width
+    after = shuffle_blocks(points, blocks, np.random.default_rng(1))
     assert (after != points).any()
-    for part in parts:
-        for rows in part.rows:
-            before_rows, after_rows = points[np.ix_(rows, part.columns)], after[np.ix_(rows, part.columns)]
+    for block in blocks:
+        for rows in block.rows:
+            before_rows, after_rows = points[np.ix_(rows, block.columns)], after[np.ix_(rows, block.columns)]
             assert sorted(map(bytes, before_rows)) == sorted(map(bytes, after_rows))
 
 
@@ -215,6 +215,6 @@ def test_what_is_no_model_is_refused(plain: object) -> None:
 
 def test_matching_takes_the_least_sum_within_the_bound() -> None:
     """The first new cluster leaves the nearest old one to the second, which has no other; the third is too far off."""
-    apart = np.array([[0.1, 0.2, np.inf], [0.15, 0.5, np.inf], [0.5, 0.5, np.inf]])
-    assert assign(apart) == [1, 0, None]
-    assert assign(apart.T) == [1, 0, None]
+    distances = np.array([[0.1, 0.2, np.inf], [0.15, 0.5, np.inf], [0.5, 0.5, np.inf]])
+    assert pair_clusters(distances) == [1, 0, None]
+    assert pair_clusters(distances.T) == [1, 0, None]
