@@ -1,4 +1,4 @@
-"""Heavy hitters keep their segments, with hysteresis."""
+"""The largest segments stay active, and a newcomer replaces one only if it is clearly larger."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,22 +8,22 @@ from allocator.segmentation.admission import plan_admission
 KEYS = st.sampled_from([f"source:{n}" for n in range(12)])
 
 
-def test_a_heavy_newcomer_takes_the_weakest_place() -> None:
+def test_a_heavy_newcomer_replaces_the_smallest_segment() -> None:
     assert plan_admission(["a", "b"], {"a": 5, "b": 900, "c": 800, "d": 1}, 2) == (["a"], ["c"])
 
 
-def test_a_place_does_not_change_hands_for_little() -> None:
+def test_a_segment_is_not_replaced_for_a_few_users_more() -> None:
     users = {"a": 100, "b": 900, "c": 150}
     assert plan_admission(["a", "b"], users, 2) == ([], [])
     assert plan_admission(["a", "b"], users | {"c": 160}, 2) == (["a"], ["c"])
     assert plan_admission(["c", "b"], users | {"c": 160}, 2) == ([], [])
 
 
-def test_free_places_are_filled_by_those_that_have_users() -> None:
+def test_newcomers_with_enough_users_are_admitted_while_there_is_room() -> None:
     assert plan_admission(["a"], {"b": 30, "c": 20, "d": 9}, 4) == ([], ["b", "c"])
 
 
-def test_fewer_places_keep_the_largest() -> None:
+def test_of_too_many_segments_the_largest_stay() -> None:
     assert plan_admission(["a", "b", "c"], {"a": 5, "b": 900, "c": 80}, 1) == (["a", "c"], [])
 
 
