@@ -81,24 +81,14 @@ async def count_workers(connection: Connection) -> int:
 
 
 @asynccontextmanager
-async def lease(connection: Connection, lock: Lock) -> AsyncIterator[None]:
-    """Wait for a lock, and hold it until the block ends."""
-    await connection.execute(_statements(lock).lock, *lock.key)
-    try:
-        yield
-    finally:
-        await _release(connection, lock)
-
-
-@asynccontextmanager
 async def try_lease(connection: Connection, lock: Lock) -> AsyncIterator[bool]:
     """Hold a lock until the block ends; yields False, and holds nothing, if another session has it."""
     is_obtained: bool = await connection.fetchval(_statements(lock).try_lock, *lock.key)
     try:
         yield is_obtained
     finally:
-        if is_obtained:
-            await _release(connection, lock)
+        if is_obtained and not connection.is_closed():  # a connection that has ended holds nothing any more
+            await connection.execute(_statements(lock).unlock, *lock.key)
 
 
 @asynccontextmanager
@@ -140,8 +130,3 @@ async def hold_request_id(connection: Connection, request_id: str) -> None:
 
 def _statements(lock: Lock) -> _Statements:
     return _OF_ONE_NUMBER if lock.member is None else _OF_A_CLASS
-
-
-async def _release(connection: Connection, lock: Lock) -> None:
-    if not connection.is_closed():  # a connection that has ended holds nothing any more
-        await connection.execute(_statements(lock).unlock, *lock.key)
