@@ -4,21 +4,29 @@ A call has three steps, so that a batch makes one round trip. First `prepare` de
 or stores the decision, then `finish` makes the answer from the record. Knows nothing of gRPC.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import IntEnum
 from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 
 from allocator.context import Email, Funnel, Push, Web, day_number, extract
 from allocator.decision import decide
-from allocator.errors import BacklogFullError, ExperimentStateError, InvalidFieldError, StoreUnavailableError
+from allocator.errors import (
+    BacklogFullError,
+    ExperimentStateError,
+    InvalidFieldError,
+    StoreUnavailableError,
+)
 from allocator.experiment import Experiment, ExperimentState, OutagePolicy, Reason, Variant
 from allocator.hashing import assignment_id, user_key
 from allocator.segments import OTHER, OTHER_NUMBER
 from server import metrics
 from server.allocation.bot_counter import BotCounter
 from server.allocation.catalog import Catalog
+from server.allocation.coalescer import settle
 from server.allocation.postgres_fallback import PostgresFallback
 from server.allocation.records import OUTAGE, Records
 from server.allocation.returning_users import ReturningUsers
@@ -80,6 +88,13 @@ class Missing(msgspec.Struct, frozen=True, gc=False):
     load: Callable[[], Awaitable[Allocation | None]]
 
 
+class Cancellable(Protocol):
+    """A call that goes on."""
+
+    def cancel(self) -> object:
+        """Give the call up: nobody waits for its answer any more."""
+
+
 class Allocate:
     """Decides by the catalog's snapshots. `identity` is the key of the hashes of users (32 bytes)."""
 
@@ -98,6 +113,7 @@ class Allocate:
         self._returning = returning
         self._fallback = fallback
         self._bots = bots
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, request: AllocationRequest) -> Allocation:
         """Allocate one user.
@@ -106,13 +122,69 @@ class Allocate:
             ExperimentNotFoundError, ExperimentStateError (DRAFT), InvalidFieldError, BacklogFullError, OverloadedError,
             StoreUnavailableError.
         """
+        future: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
+        begun = self.begin(request, partial(settle, future))
+        if isinstance(begun, Allocation):
+            return begun
+        try:
+            return await future
+        finally:
+            begun.cancel()
+
+    def begin(
+        self, request: AllocationRequest, done: Callable[[Allocation | Exception], None]
+    ) -> Allocation | Cancellable:
+        """Return the answer if it is known at once. Else return what cancels the call, and call `done` later.
+
+        `done` gets the answer, or an error of `__call__`. Errors that are known at once are raised.
+        """
+        prepared = self.prepare_now(request)
+        if isinstance(prepared, Allocation):
+            return prepared
+        if isinstance(prepared, Candidate):
+            return self.records.allocate(prepared.lookup, partial(self._found, prepared, done))
+        return self._later(self._load_and_allocate(request), done)
+
+    def _found(
+        self, candidate: Candidate, done: Callable[[Allocation | Exception], None], found: Found | Exception
+    ) -> None:
+        """Answer by the record of a user, or by what is known while it cannot be read."""
+        if isinstance(found, Exception):
+            if isinstance(found, OUTAGE):
+                self._later(self.during_outage(candidate, found), done)
+            else:
+                done(found)
+            return
+        try:
+            answer = self.finish_now(candidate, found)
+        except Exception as error:
+            done(error)
+            return
+        if isinstance(answer, Missing):
+            self._later(self._load_existing(candidate.snapshot, candidate.lookup, found), done)
+        else:
+            done(answer)
+
+    def _later(
+        self, answer: Coroutine[Any, Any, Allocation], done: Callable[[Allocation | Exception], None]
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(_answer(answer, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _load_and_allocate(self, request: AllocationRequest) -> Allocation:
         prepared = await self.prepare(request)
         if isinstance(prepared, Allocation):
             return prepared
+        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        ticket = self.records.allocate(prepared.lookup, partial(settle, future))
         try:
-            found = await self.records.allocate(prepared.lookup)
+            found = await future
         except OUTAGE as error:
             return await self.during_outage(prepared, error)
+        finally:
+            ticket.cancel()
         return await self.finish(prepared, found)
 
     async def prepare(self, request: AllocationRequest) -> Allocation | Candidate:
@@ -269,6 +341,15 @@ class Allocate:
 
     def _assignment_id(self, lookup: Lookup) -> bytes:
         return assignment_id(self._identity, lookup.experiment, lookup.user_key)
+
+
+async def _answer(answer: Coroutine[Any, Any, Allocation], done: Callable[[Allocation | Exception], None]) -> None:
+    try:
+        allocation = await answer
+    except Exception as error:
+        done(error)
+    else:
+        done(allocation)
 
 
 def _event(

@@ -32,7 +32,8 @@ class PostgresFallback:
 
     async def find(self, lookup: Lookup) -> Found | None:
         """Return the record of a user, or None if there is none or Postgres does not answer."""
-        return await self._lookups.submit(lookup)
+        (future,) = self._lookups.submit_all((lookup,))
+        return await future
 
     async def experiment(self, experiment_id: str) -> Published | None:
         """Return an experiment as it would be published, or None."""

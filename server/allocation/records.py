@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from server import metrics
-from server.allocation.coalescer import Coalescer
+from server.allocation.coalescer import Coalescer, Ticket
 from server.allocation.returning_users import ReturningUsers
 from storage.events import ConversionEvent
 from storage.records import EXISTING, NEW, Found, Lookup
@@ -49,9 +49,12 @@ class Records:
         """The known epoch of each shard; empty before the first look."""
         return self._epochs
 
-    def allocate(self, lookup: Lookup) -> asyncio.Future[Found]:
-        """Find or store an assignment. The future raises one of OUTAGE while the record cannot be read."""
-        return self._allocations[shard_of(lookup.user_key, self._shards)].submit(lookup)
+    def allocate(self, lookup: Lookup, done: Callable[[Found | Exception], None]) -> Ticket:
+        """Find or store an assignment. `done` gets the record, or one of OUTAGE while it cannot be read.
+
+        Raises OverloadedError.
+        """
+        return self._allocations[shard_of(lookup.user_key, self._shards)].submit(lookup, done)
 
     def convert(self, user_key: bytes, events: Sequence[ConversionEvent]) -> list[asyncio.Future[ConversionAnswer]]:
         """Accept a user's conversion in each experiment concerned. The futures raise one of OUTAGE."""

@@ -9,6 +9,7 @@ from allocator.context import load_tables
 from allocator.kernels import warm_up
 from server import metrics
 from server.api.admin.clustering.training_queue import TrainingQueue
+from server.api.allocation.grpcio_service import add_to_grpcio
 from server.api.allocation.servicer import SERVICE, AllocationServicer
 from server.api.authentication import Authenticator
 from server.api.health import HealthReporter
@@ -47,7 +48,8 @@ class Application:
         options = server_options(settings.connection_age)
         self._allocation = grpc.aio.server(interceptors=interceptors, options=options)
         self._admin = grpc.aio.server(interceptors=interceptors, options=options)
-        AllocationServicer(self.data_plane.allocate, self.data_plane.convert, clock).add_to(self._allocation)
+        servicer = AllocationServicer(self.data_plane.allocate, self.data_plane.convert, clock)
+        add_to_grpcio(servicer, self._allocation)
         ControlPlane(
             pool, redis, settings.shards, self.data_plane.catalog, secrets, self._training_queue, clock
         ).add_to(self._admin)

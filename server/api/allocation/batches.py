@@ -52,6 +52,10 @@ class InFlightCalls:
         self.count = 0
         self._latest = -math.inf
 
+    def note(self) -> None:
+        """Take note of a call that was answered at once."""
+        self._latest = time.perf_counter()
+
     def __enter__(self) -> None:
         """Count a call that begins."""
         self.count += 1

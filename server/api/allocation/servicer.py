@@ -1,28 +1,32 @@
-"""AllocationService: converts, delegates, and gives each item of a batch its own status."""
+"""AllocationService on bytes: parses, delegates and serialises. Any transport can serve it.
 
+AllocateUser has no task of its own: it is answered at once where memory has the answer, else from a callback.
+"""
+
+import asyncio
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
-import grpc
+from google.protobuf.message import DecodeError, Message
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
-from server.allocation.allocate import Allocate
+from allocator.errors import MalformedRequestError
+from server.allocation.allocate import Allocate, Allocation, Cancellable
+from server.allocation.coalescer import settle
 from server.allocation.convert import Convert
 from server.api.allocation.batches import Batches, InFlightCalls
-from server.api.allocation.messages import (
-    allocation_request,
-    conversion_request,
-    conversion_results,
-)
+from server.api.allocation.messages import allocation_request, conversion_request, conversion_results
 from server.api.allocation.wire import AllocationAnswers
 from server.clock import Clock
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AllocationService"].full_name
-_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
+_Request = TypeVar("_Request", bound=Message)
+Done: TypeAlias = Callable[[bytes | Exception], None]
 
 
 class AllocationServicer:
-    """The data plane. Allocations are answered as bytes, joined from pieces that were serialised before."""
+    """The methods of the data plane. Each takes a serialised request, and returns a serialised response."""
 
     def __init__(self, allocate: Allocate, convert: Convert, clock: Clock) -> None:
         self._allocate = allocate
@@ -32,43 +36,91 @@ class AllocationServicer:
         self._batches = Batches(allocate, convert, self._answers, self._in_flight)
         self._clock = clock
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Register the methods."""
-        handlers = {
-            "AllocateUser": _handler(self.AllocateUser, pb.AllocateUserRequest, None),
-            "AllocateUsers": _handler(self.AllocateUsers, pb.AllocateUsersRequest, None),
-            "RecordConversion": _handler(
-                self.RecordConversion, pb.RecordConversionRequest, pb.RecordConversionResponse
-            ),
-            "RecordConversions": _handler(
-                self.RecordConversions, pb.RecordConversionsRequest, pb.RecordConversionsResponse
-            ),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    def begin_allocate_user(self, message: bytes, done: Done) -> bytes | Cancellable:
+        """Return the response if it is known at once. Else return what cancels the call, and call `done` later.
 
-    async def AllocateUser(self, request: pb.AllocateUserRequest, _context: _Context) -> bytes:
-        with self._in_flight:
-            return self._answers.response(await self._allocate(allocation_request(request, self._clock())))
+        `done` gets the response or the error. Raises the errors of `Allocate` and of the request's fields.
+        """
+        request = allocation_request(_parse(pb.AllocateUserRequest, message), self._clock())
+        call = _WaitingCall(self._in_flight, self._answers, done)
+        begun = self._allocate.begin(request, call.answer)
+        if isinstance(begun, Allocation):
+            self._in_flight.note()
+            return self._answers.response(begun)
+        call.begin(begun)
+        return call
 
-    async def AllocateUsers(self, request: pb.AllocateUsersRequest, _context: _Context) -> bytes:
+    async def allocate_user(self, message: bytes) -> bytes:
+        """AllocateUser, for whoever awaits it."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        begun = self.begin_allocate_user(message, partial(settle, future))
+        if isinstance(begun, bytes):
+            return begun
+        try:
+            return await future
+        finally:
+            begun.cancel()
+
+    async def allocate_users(self, message: bytes) -> bytes:
+        """AllocateUsers."""
+        request = _parse(pb.AllocateUsersRequest, message)
         return await self._batches.allocate(request.requests, self._clock())
 
-    async def RecordConversion(
-        self, request: pb.RecordConversionRequest, _context: _Context
-    ) -> pb.RecordConversionResponse:
+    async def record_conversion(self, message: bytes) -> bytes:
+        """RecordConversion."""
+        request = conversion_request(_parse(pb.RecordConversionRequest, message), self._clock())
         with self._in_flight:
-            results = await self._convert(conversion_request(request, self._clock()))
-            return pb.RecordConversionResponse(results=conversion_results(results))
+            results = await self._convert(request)
+        return pb.RecordConversionResponse(results=conversion_results(results)).SerializeToString()
 
-    async def RecordConversions(
-        self, request: pb.RecordConversionsRequest, _context: _Context
-    ) -> pb.RecordConversionsResponse:
-        return await self._batches.convert(request.requests, self._clock())
+    async def record_conversions(self, message: bytes) -> bytes:
+        """RecordConversions."""
+        request = _parse(pb.RecordConversionsRequest, message)
+        return (await self._batches.convert(request.requests, self._clock())).SerializeToString()
 
 
-def _handler(method: Callable[..., Any], request: Any, response: Any) -> "grpc.RpcMethodHandler[Any, Any]":
-    return grpc.unary_unary_rpc_method_handler(
-        method,
-        request_deserializer=request.FromString,
-        response_serializer=None if response is None else response.SerializeToString,
-    )
+def _parse(kind: type[_Request], message: bytes) -> _Request:
+    """Parse a request. Raises MalformedRequestError."""
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise MalformedRequestError(f"the request is not a valid {kind.DESCRIPTOR.full_name}") from None
+
+
+class _WaitingCall:
+    """An AllocateUser that waits for the record of its user."""
+
+    __slots__ = ("_answers", "_done", "_handle", "_in_flight", "_is_counted", "_is_over")
+
+    def __init__(self, in_flight: InFlightCalls, answers: AllocationAnswers, done: Done) -> None:
+        self._in_flight = in_flight
+        self._answers = answers
+        self._done = done
+        self._handle: Cancellable | None = None
+        self._is_counted = self._is_over = False
+
+    def begin(self, handle: Cancellable) -> None:
+        """Count the call as in flight, unless it was answered meanwhile."""
+        self._handle = handle
+        if not self._is_over:
+            self._is_counted = True
+            self._in_flight.__enter__()
+
+    def answer(self, answer: Allocation | Exception) -> None:
+        """Pass the serialised answer on, unless the call was cancelled."""
+        if self._is_over:
+            return
+        self._end()
+        self._done(answer if isinstance(answer, Exception) else self._answers.response(answer))
+
+    def cancel(self) -> None:
+        """Give the call up."""
+        if not self._is_over:
+            self._end()
+            if self._handle is not None:
+                self._handle.cancel()
+
+    def _end(self) -> None:
+        self._is_over = True
+        if self._is_counted:
+            self._in_flight.__exit__()

@@ -240,3 +240,13 @@ def stamp(at: object) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(at)
     return message
+
+
+@pytest.mark.parametrize("method", ["AllocateUser", "AllocateUsers", "RecordConversion", "RecordConversions"])
+async def test_bytes_that_are_no_message_are_refused_after_the_key_was_checked(service: Service, method: str) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.application.port}") as channel:
+        call = channel.unary_unary(f"/samplit.allocation.v1.AllocationService/{method}")
+        refusal = await refused(call(b"\xff\xff\xff", metadata=service.metadata))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+        refusal = await refused(call(b"\xff\xff\xff"))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "KEY_MISSING")

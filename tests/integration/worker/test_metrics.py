@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
+from server.allocation.coalescer import Ticket
 from server.settings import Settings
 from server.worker.backlog import BacklogReporter
 from server.worker.drain import Drain
@@ -66,8 +67,8 @@ async def test_calls_by_method_and_code(service: Service) -> None:
 async def test_calls_that_their_caller_gives_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled = calls("AllocateUser", "CANCELLED")
     await service.running()
-    never = asyncio.get_running_loop().create_future()
-    monkeypatch.setattr(service.application.data_plane.records, "allocate", lambda _: never)
+    never = Ticket(None, lambda _: None)
+    monkeypatch.setattr(service.application.data_plane.records, "allocate", lambda _lookup, _done: never)
     request = pb.AllocateUserRequest(experiment_id="cta", user_identifier="u")
     with pytest.raises(grpc.aio.AioRpcError):
         await service.allocation.AllocateUser(request, metadata=service.metadata, timeout=0.1)

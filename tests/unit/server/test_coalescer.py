@@ -27,6 +27,11 @@ class Store:
             each()
 
 
+def ask(coalescer: Coalescer[int, int], item: int) -> "asyncio.Future[int]":
+    (future,) = coalescer.submit_all((item,))
+    return future
+
+
 async def settled(store: Store, *futures: "asyncio.Future[int]") -> list[int | BaseException]:
     async with asyncio.timeout(5):
         while not all(future.done() for future in futures):
@@ -38,7 +43,7 @@ async def settled(store: Store, *futures: "asyncio.Future[int]") -> list[int | B
 async def test_a_lone_item_goes_at_once() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    answer = coalescer.submit(1)
+    answer = ask(coalescer, 1)
     assert store.calls == [[1]]
     assert await settled(store, answer) == [10]
 
@@ -46,14 +51,14 @@ async def test_a_lone_item_goes_at_once() -> None:
 async def test_the_answer_of_a_lone_item_may_be_there_already() -> None:
     store = Store()
     coalescer = Coalescer(store, store.answer)
-    assert coalescer.submit(1).result() == 10
-    assert coalescer.submit(2).result() == 20
+    assert ask(coalescer, 1).result() == 10
+    assert ask(coalescer, 2).result() == 20
 
 
 async def test_what_arrives_during_a_call_goes_with_the_next() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    answers = [coalescer.submit(item) for item in range(1, MOST_IN_CALL + 6)]
+    answers = [ask(coalescer, item) for item in range(1, MOST_IN_CALL + 6)]
     assert store.calls == [[1]]
     assert await settled(store, *answers) == [item * 10 for item in range(1, MOST_IN_CALL + 6)]
     assert [len(call) for call in store.calls] == [1, MOST_IN_CALL, 4]
@@ -62,11 +67,11 @@ async def test_what_arrives_during_a_call_goes_with_the_next() -> None:
 async def test_items_that_come_crowded_wait_for_each_other() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    await settled(store, *(coalescer.submit(item) for item in range(1, 21)))
+    await settled(store, *(ask(coalescer, item) for item in range(1, 21)))
     assert store.calls == [[1], [*range(2, 21)]]
     answers = []
     for item in range(21, 25):
-        answers.append(coalescer.submit(item))
+        answers.append(ask(coalescer, item))
         await asyncio.sleep(0)
     await settled(store, *answers)
     assert store.calls[2:] == [[21, 22, 23, 24]]
@@ -75,8 +80,8 @@ async def test_items_that_come_crowded_wait_for_each_other() -> None:
 async def test_a_chance_meeting_is_no_crowd() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    await settled(store, *(coalescer.submit(item) for item in range(1, 4)))
-    answer = coalescer.submit(4)
+    await settled(store, *(ask(coalescer, item) for item in range(1, 4)))
+    answer = ask(coalescer, 4)
     assert store.calls == [[1], [2, 3], [4]]
     await settled(store, answer)
 
@@ -86,7 +91,7 @@ async def test_lone_items_probe_now_and_then_whether_others_come() -> None:
     coalescer = Coalescer(store)
     waited = []
     for item in range(1, 70):
-        answer = coalescer.submit(item)
+        answer = ask(coalescer, item)
         waited.append(len(store.calls) < item)
         await settled(store, answer)
     assert [item for item, did in enumerate(waited) if did] == [8, 25, 58]
@@ -95,18 +100,18 @@ async def test_lone_items_probe_now_and_then_whether_others_come() -> None:
 async def test_a_failure_is_told_to_the_batch_and_the_next_goes_on() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    first = coalescer.submit(1)
-    failing = [coalescer.submit(item) for item in (0, 2)]
+    first = ask(coalescer, 1)
+    failing = [ask(coalescer, item) for item in (0, 2)]
     answers = await settled(store, first, *failing)
     assert answers[0] == 10
     assert all(isinstance(answer, ConnectionError) for answer in answers[1:])
-    assert await settled(store, coalescer.submit(3)) == [30]
+    assert await settled(store, ask(coalescer, 3)) == [30]
 
 
 async def test_nobody_asks_for_a_caller_who_left() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    first, gone, stays = (coalescer.submit(item) for item in (1, 2, 3))
+    first, gone, stays = (ask(coalescer, item) for item in (1, 2, 3))
     gone.cancel()
     assert await settled(store, first, stays) == [10, 30]
     assert store.calls == [[1], [3]]
@@ -117,9 +122,9 @@ async def test_nobody_asks_for_a_caller_who_left() -> None:
 async def test_too_many_are_refused_at_once() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    answers = [coalescer.submit(1) for _ in range(MOST_WAITING + 1)]  # the first is under way
+    answers = [ask(coalescer, 1) for _ in range(MOST_WAITING + 1)]  # the first is under way
     with pytest.raises(OverloadedError):
-        coalescer.submit(1)
+        ask(coalescer, 1)
     assert len(await settled(store, *answers)) == MOST_WAITING + 1
 
 
@@ -136,9 +141,28 @@ async def test_what_belongs_together_is_taken_whole_or_not_at_all() -> None:
 async def test_those_who_stay_are_answered_whoever_leaves() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    first = coalescer.submit(1)
-    leaving = [coalescer.submit(2) for _ in range(MOST_IN_CALL)]
-    stays = coalescer.submit(3)
+    first = ask(coalescer, 1)
+    leaving = [ask(coalescer, 2) for _ in range(MOST_IN_CALL)]
+    stays = ask(coalescer, 3)
     for each in leaving:
         each.cancel()
     assert await settled(store, first, stays) == [10, 30]
+
+
+async def test_callbacks_are_called_in_order_and_one_that_fails_stops_no_other() -> None:
+    store = Store()
+    coalescer: Coalescer[int, int] = Coalescer(store)
+    answers: list[int | Exception] = []
+
+    def failing(_: int | Exception) -> None:
+        raise RuntimeError("broken")
+
+    coalescer.submit(1, answers.append)
+    coalescer.submit(2, failing)
+    dropped = coalescer.submit(3, answers.append)
+    coalescer.submit(4, answers.append)
+    dropped.cancel()
+    store.answer()
+    store.answer()
+    assert store.calls == [[1], [2, 4]]
+    assert answers == [10, 40]
