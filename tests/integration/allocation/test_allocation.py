@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import asyncpg
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from samplit.allocation.v1 import context_pb2
 from server.runtime.composition import Application
 from tests.conftest import Clock
 from tests.support.service import Service
+from tests.support.status import refused
 
 MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
 

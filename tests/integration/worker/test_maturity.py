@@ -47,13 +47,13 @@ async def test_users_count_once_they_are_old_enough(service: Service, worker: No
     assert sum(v.rate * v.trials for v in of_early) == pytest.approx(1)
     connection = await connect(dsn)
     assert await recount.differences(connection) == []
-    pending = await cohorts.pending(connection, 1, 1, 2 * DAY, clock())
-    assert sum(each.count.trials for each in pending.counts) == 20
-    assert sum(each.count.successes for each in pending.counts) == 1
-    assert sum(map(sum, pending.delays.values())) == 1
+    immature = await cohorts.immature(connection, 1, 1, 2 * DAY, clock())
+    assert sum(each.count.trials for each in immature.counts) == 20
+    assert sum(each.count.successes for each in immature.counts) == 1
+    assert sum(map(sum, immature.delays.values())) == 1
     await connection.execute("UPDATE cohort_counts SET trials = 0")
     await cohorts.recount_all(connection, clock())
-    assert await cohorts.pending(connection, 1, 1, 2 * DAY, clock()) == pending
+    assert await cohorts.immature(connection, 1, 1, 2 * DAY, clock()) == immature
     await connection.close()
 
 
