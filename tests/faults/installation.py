@@ -139,7 +139,7 @@ def scrape(endpoints: Endpoints) -> dict[tuple[str, ...], float]:
 
 def first_call(output: str) -> str:
     """The grpcurl command that the server printed."""
-    match = re.search(r"^  (\S*grpcurl .*)$", output, re.MULTILINE)
+    match = re.search(r"^  (\S*grpcurl .*|'.*/grpcurl' .*)$", output, re.MULTILINE)
     assert match, output
     return match[1]
 
