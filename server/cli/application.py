@@ -20,12 +20,12 @@ class SamplitGroup(LazyGroup):
         ),
         LazyCommand(
             "migrate",
-            "server.cli.operations.stores:migrate",
+            "server.cli.operations.migrate:migrate",
             "Bring the schema of SAMPLIT_POSTGRES_DSN up to date. `serve` does this too.",
         ),
         LazyCommand(
             "reset",
-            "server.cli.operations.stores:reset",
+            "server.cli.operations.reset:reset",
             "Delete every experiment, assignment, conversion and key. Stop the server first.",
         ),
         LazyCommand(

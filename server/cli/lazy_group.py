@@ -30,7 +30,7 @@ class LazyCommand(TyperCommand):
             holder.add_typer(target, name=self.name)
         else:
             holder.command(self.name)(target)
-        holder.callback()(lambda: None)
+        holder.callback()(lambda: None)  # makes a group of the holder even when it has a single command
         (command,) = get_group(holder).commands.values()
         if not isinstance(command, TyperCommand | TyperGroup):
             raise TypeError(f"{self.source} is no command")
@@ -49,11 +49,11 @@ class LazyGroup(TyperGroup):
             self.add_command(command)
 
     def load_all(self) -> None:
-        """Replace every lazy command by the real one: for programs that read the whole reference, as docs do."""
+        """Replace every lazy command by the real one, for programs that list all options, such as the reference."""
         for command in self.lazy_commands:
             self.add_command(command.load())
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command that the arguments name, imported. Help and completion list the lazy ones instead."""
+        """Import and return the command that the arguments name. Help and completion only list the lazy ones."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, LazyCommand) else command, rest

@@ -1,4 +1,4 @@
-"""`samplit replay`: a logged experiment through the running server."""
+"""`samplit replay`: runs the users of a logged experiment through the running server."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,28 +25,39 @@ def replay_log(
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE.csv[.gz]", help="a row for each logged user", show_default=False)
     ] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="a SIMULATED population instead of a file; compares")] = False,
-    variant: Annotated[str | None, typer.Option(metavar="COLUMN", help="what the user got")] = None,
-    outcome: Annotated[str | None, typer.Option(metavar="COLUMN", help="0 or 1")] = None,
-    user: Annotated[str | None, typer.Option(metavar="COLUMN", help="identifiers; the row number if left out")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="replay a SIMULATED population instead of a file, with --compare")
+    ] = False,
+    variant: Annotated[str | None, typer.Option(metavar="COLUMN", help="the variant that the user got")] = None,
+    outcome: Annotated[str | None, typer.Option(metavar="COLUMN", help="whether the user converted: 0 or 1")] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="user identifiers; row numbers if left out")
+    ] = None,
     attributes: Annotated[
         str | None, typer.Option(metavar="[NAME=]COLUMN,…", help="columns to send as custom attributes")
     ] = None,
     web: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="a field of the web context, as utm_source=src")
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="a field of the web context, such as utm_source=src"),
     ] = None,
     segment_by: Annotated[
         list[str] | None, typer.Option(metavar="DIMENSION", help="source, device, attributes.NAME, …; repeat for more")
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="unsegmented against segmented")] = False,
-    control: Annotated[str | None, typer.Option(metavar="VARIANT", help="the first one if left out")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="replay twice, unsegmented and segmented")] = False,
+    control: Annotated[
+        str | None, typer.Option(metavar="VARIANT", help="the control variant; the first one if left out")
+    ] = None,
     min_samples: Annotated[int, typer.Option(min=0, help="users before a segment decides by itself")] = 100,
-    baseline_share: Annotated[float, typer.Option(min=0, max=0.5, help="users served unsegmented")] = 0.0,
+    baseline_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="share of users who are served unsegmented")
+    ] = 0.0,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="users a call; the server learns after each")] = 200,
     limit: Annotated[int | None, typer.Option(min=1, help="at most this many users")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of the order of users")] = 1,
-    name: Annotated[str | None, typer.Option(help="of the experiment")] = None,
-    experiment_id: Annotated[str | None, typer.Option("--id", help="of the experiment; made from the name")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the random order of users")] = 1,
+    name: Annotated[str | None, typer.Option(help="name of the experiment")] = None,
+    experiment_id: Annotated[
+        str | None, typer.Option("--id", help="id of the experiment; made from its name if left out")
+    ] = None,
     address: Annotated[
         str | None, typer.Option(envvar="SAMPLIT_ADDRESS", help="host:port of the data plane", show_default=False)
     ] = None,

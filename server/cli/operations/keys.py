@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 
 from server.cli.errors import CommandError
-from server.cli.local import open_postgres, open_redis, run_explained
+from server.cli.local import run_explained
+from server.cli.operations.connections import open_postgres, open_redis
 from server.cli.options import DataDirectory
 from server.cli.settings import load_settings
 from server.cli.views.keys import keys_table
@@ -29,7 +30,7 @@ def create_key(
     scope: Annotated[list[str] | None, typer.Option(help="allocate or admin; repeatable. Default: allocate.")] = None,
     data_dir: DataDirectory = None,
 ) -> None:
-    """Make a key and show it, once: alone on stdout."""
+    """Make a key and print it, alone on stdout. It is shown only once."""
     settings = load_settings(data_dir=data_dir)
     scopes = tuple(dict.fromkeys(scope or ["allocate"]))
     key = run_explained(lambda: asyncio.run(_create(settings, name, scopes)))
@@ -48,7 +49,7 @@ def list_keys(data_dir: DataDirectory = None) -> None:
 def revoke_key(
     key_id: Annotated[str, typer.Argument(help="As `samplit keys list` shows it.")], data_dir: DataDirectory = None
 ) -> None:
-    """Close a key for good."""
+    """Revoke a key for good."""
     settings = load_settings(data_dir=data_dir)
     if not run_explained(lambda: asyncio.run(_revoke(settings, key_id))):
         raise CommandError(f"there is no open key {key_id!r}: `samplit keys list` shows all keys")

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from server.cli.errors import CommandError
-from server.cli.local import open_postgres, open_redis, run_explained
+from server.cli.local import run_explained
+from server.cli.operations.connections import open_postgres, open_redis
 from server.cli.options import DataDirectory
 from server.cli.settings import load_settings
 from server.cli.views.differences import differences_table, differences_text

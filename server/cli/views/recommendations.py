@@ -22,7 +22,7 @@ from samplit.admin.v1.segmentation_service_pb2 import Segmentation
 from allocator.wording import count_text, evidence_text, lift_text
 from server.cli.views.formats import fields_table, format_time
 
-VANISHED_FROM = 500.0  # allocator.segmentation.VANISHED_BOUND, which takes a second to import
+VANISHED_FROM = 500.0  # a copy of allocator.segmentation.VANISHED_BOUND, which would import all the statistics
 _MOST_DIMENSIONS = 8
 
 

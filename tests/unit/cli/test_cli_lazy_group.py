@@ -1,4 +1,4 @@
-"""Commands that are imported only when they are asked for: their names and lines in the help are those of the real."""
+"""Commands are imported only when they are asked for, and the help lists them as their own help describes them."""
 
 import subprocess
 import sys
@@ -31,13 +31,14 @@ def test_names_are_listed_once_and_in_order() -> None:
     names = [command.name for command in SamplitGroup.lazy_commands]
     assert len(set(names)) == len(names) == 21
     output = CliRunner().invoke(app, ["--help"]).output
-    places = [output.index(f"│ {name} ") for name in names]
-    assert places == sorted(places)
+    positions = [output.index(f"│ {name} ") for name in names]
+    assert positions == sorted(positions)
 
 
 def test_help_imports_neither_grpc_nor_a_command() -> None:
-    listing = "import sys; sys.argv[1:] = ['--help']\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
-    program = f"from server.cli import main\n{listing}"
+    program = "import sys; from server.cli import main; sys.argv[1:] = ['--help']\n" + (
+        "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported = set(run.stderr.split())
     assert "server.cli.lazy_group" in imported
@@ -48,7 +49,6 @@ def test_help_imports_neither_grpc_nor_a_command() -> None:
 def test_a_group_is_loaded_with_its_own_commands() -> None:
     group = next(command for command in SamplitGroup.lazy_commands if command.name == "keys").load()
     assert list(group.commands) == ["create", "list", "revoke"]
-    assert "no such key" not in CliRunner().invoke(app, ["keys"]).output
     assert "Show all keys, without their secrets." in CliRunner().invoke(app, ["keys", "--help"]).output
 
 

@@ -9,7 +9,8 @@ from samplit.admin.v1 import recommendation_service_pb2 as pb
 from samplit.admin.v1.experiment_service_pb2 import Estimate
 from samplit.admin.v1.segmentation_service_pb2 import Segmentation
 
-from server.cli.views.recommendations import check_lines, explanation, recommendations_table
+from allocator.segmentation import VANISHED_BOUND
+from server.cli.views.recommendations import VANISHED_FROM, check_lines, explanation, recommendations_table
 
 LIFT = Estimate(value=0.0123, lower=0.004, upper=0.0206)
 RECOMMENDATION = pb.Recommendation(
@@ -69,3 +70,13 @@ def test_one_page_explains() -> None:
     assert "evidence that the lift vanished 12 (needed 500); with enough, turning off is recommended" in text
     assert "last assignment 2026-03-02 00:00:00 UTC last conversion never" in text
     assert "drain all events are stored" in text
+
+
+def test_evidence_far_beyond_the_bound_is_a_word() -> None:
+    certain = pb.Recommendation(e_value=3.18e84, e_value_needed=240, days=1)
+    text = " ".join(printed(check_lines("cta", pb.CheckEligibilityResponse(recommendations=[certain]))).split())
+    assert "evidence overwhelming (needed 240); 0 users of 1 day" in text
+
+
+def test_the_bound_that_is_printed_is_the_one_that_decides() -> None:
+    assert VANISHED_FROM == VANISHED_BOUND

@@ -1,4 +1,4 @@
-"""`samplit migrate` and `samplit reset`: the stores of an installation, brought up to date or emptied."""
+"""`samplit reset`: deletes everything that an installation keeps."""
 
 import asyncio
 from contextlib import closing
@@ -7,24 +7,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from server.cli.local import open_redis, run_explained
+from server.cli.local import run_explained
+from server.cli.operations.connections import open_redis
 from server.cli.options import DataDirectory
-from server.cli.settings import load_settings, need_external_stores
+from server.cli.settings import load_settings
 from server.maintenance.reset import reset_embedded, reset_external
 from server.settings import Settings
 from storage.engines.directory import DataDirectory as OpenDirectory
-from storage.postgres.schema import migrate as migrate_schema
 
 console = Console()
-
-
-def migrate(data_dir: DataDirectory = None) -> None:
-    """Bring the schema of SAMPLIT_POSTGRES_DSN up to date. `serve` does this too."""
-    settings = load_settings(data_dir=data_dir)
-    need_external_stores(settings)
-    dsn, _ = settings.stores
-    run_explained(lambda: asyncio.run(migrate_schema(dsn)))
-    console.print("the schema is up to date")
 
 
 def reset(
