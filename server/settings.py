@@ -83,6 +83,9 @@ class Settings(BaseSettings):
         le=3600,
         description="age at which a connection ends, without harm to its calls; its client makes another",
     )
+    transport: Literal["samplit", "grpcio"] = Field(
+        default="samplit", description="what serves the data plane: Samplit's own transport, or grpcio"
+    )
     shutdown_grace: float = Field(
         default=10.0, ge=0, le=600, description="time that calls in flight have to end when the server stops"
     )

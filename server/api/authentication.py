@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 import structlog
@@ -27,6 +27,7 @@ class Authenticator:
         self._redis = redis
         self._poll_interval = poll_interval
         self._keys: Mapping[bytes, ActiveKey] = {}
+        self._subscribers: list[Callable[[], None]] = []
         self._reloaded_at = float("-inf")
         changes.subscribe("keys", self._take)
 
@@ -43,26 +44,38 @@ class Authenticator:
         """Read the published keys. A Redis that has lost its data changes nothing."""
         self._reloaded_at = time.monotonic()
         active = await api_keys.load(self._redis)
-        if active or await published.is_complete(self._redis):
+        if active != self._keys and (active or await published.is_complete(self._redis)):
             self._keys = active
+            for subscriber in self._subscribers:
+                subscriber()
+
+    def on_change(self, subscriber: Callable[[], None]) -> None:
+        """Call `subscriber` whenever a key was added, changed or revoked."""
+        self._subscribers.append(subscriber)
 
     async def _take(self, _: ChangeNotice) -> None:
         await self.reload()
 
-    async def authenticate(self, authorization: str | None, scope: str) -> ActiveKey:
-        """Return the key in an "authorization" header.
+    def authenticate_now(self, authorization: str | None, scope: str) -> ActiveKey | None:
+        """Return the key in an "authorization" header, or None if the keys must be read again first.
 
         Raises KeyMissingError, KeyInvalidError, or ScopeMissingError if the key lacks `scope`.
         """
         if authorization is None:
             raise KeyMissingError('send the API key as metadata "authorization: Bearer KEY"')
-        secret_hash = hash_key(authorization.removeprefix("Bearer ").strip())
-        key = self._keys.get(secret_hash)
-        if key is None and time.monotonic() - self._reloaded_at > _RELOAD_SECONDS:
-            await self.reload()
-            key = self._keys.get(secret_hash)
+        key = self._keys.get(hash_key(authorization.removeprefix("Bearer ").strip()))
         if key is None:
+            if time.monotonic() - self._reloaded_at > _RELOAD_SECONDS:
+                return None
             raise KeyInvalidError("this API key is unknown or revoked")
         if scope not in key.scopes:
             raise ScopeMissingError(f"this API key lacks the scope {scope!r}", required_scope=scope)
         return key
+
+    async def authenticate(self, authorization: str | None, scope: str) -> ActiveKey:
+        """Return the key in an "authorization" header. Raises as `authenticate_now`, and if Redis is out of reach."""
+        while True:
+            key = self.authenticate_now(authorization, scope)
+            if key is not None:
+                return key
+            await self.reload()

@@ -1,22 +1,16 @@
 """Wraps every call: checks the key, turns an error into a status, and observes the time that the call took."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 import grpc
-import structlog
-from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from allocator.errors import SamplitError
 from server import metrics
 from server.api.authentication import Authenticator, caller
-from server.api.status import as_samplit_error, grpc_code, to_status
-from server.logs import LogThrottle
+from server.api.status import grpc_code, status_of_failure
 
-log = structlog.get_logger()
-_throttle = LogThrottle()
 _OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
 # generic in the stubs only
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -27,7 +21,7 @@ _Behaviour: TypeAlias = "Callable[[Any, _Context], Awaitable[Any]]"
 class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the methods of our services. Health and reflection need no key."""
 
-    def __init__(self, authenticator: Authenticator, scopes: dict[str, str]) -> None:
+    def __init__(self, authenticator: Authenticator, scopes: Mapping[str, str]) -> None:
         """`scopes` has the scope that a service's methods need, by the full name of the service."""
         self._authenticator = authenticator
         self._scopes = scopes
@@ -68,7 +62,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 code = _OK
                 return answer
             except Exception as error:
-                status = _status(error, method)
+                status = status_of_failure(error, method)
                 code = grpc_code(status).name
             finally:
                 times.observe(code, time.perf_counter() - begin)
@@ -83,13 +77,3 @@ def _authorization(context: _Context) -> str | None:
         if key == "authorization":
             return str(value)
     return None
-
-
-def _status(error: Exception, method: str) -> status_pb2.Status:
-    known = as_samplit_error(error)
-    if known is not error and (calls := _throttle.admit((method, type(error)))):
-        if known is None:
-            log.error("calls failed", method=method, calls=calls, exc_info=error)
-        else:
-            log.warning("store unavailable", method=method, calls=calls, error=str(error))
-    return to_status(known or SamplitError("the server failed; its log says why"))

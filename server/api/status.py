@@ -1,13 +1,17 @@
 """Turns errors into gRPC statuses: a code, a message for people, and details for programs."""
 
 import grpc
+import structlog
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from allocator import errors
+from server.logs import LogThrottle
 from storage.postgres import pool
 from storage.redis import client
 
+log = structlog.get_logger()
+_throttle = LogThrottle()
 _DOMAIN = "samplit"
 _RETRY_SECONDS = 1
 # Statuses travel in HTTP/2 headers, of which clients accept 8 KiB: what a caller sent may be longer.
@@ -81,6 +85,17 @@ def to_status(error: errors.SamplitError) -> status_pb2.Status:
         delay = duration_pb2.Duration(seconds=_RETRY_SECONDS)
         status.details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status
+
+
+def status_of_failure(error: Exception, method: str) -> status_pb2.Status:
+    """Return the status of a failed call. An error that is not the caller's is logged, at most once a second."""
+    known = as_samplit_error(error)
+    if known is not error and (calls := _throttle.admit((method, type(error)))):
+        if known is None:
+            log.error("calls failed", method=method, calls=calls, exc_info=error)
+        else:
+            log.warning("store unavailable", method=method, calls=calls, error=str(error))
+    return to_status(known or errors.SamplitError("the server failed; its log says why"))
 
 
 def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:

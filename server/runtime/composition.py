@@ -9,15 +9,15 @@ from allocator.context import load_tables
 from allocator.kernels import warm_up
 from server import metrics
 from server.api.admin.clustering.training_queue import TrainingQueue
-from server.api.allocation.grpcio_service import add_to_grpcio
 from server.api.allocation.servicer import SERVICE, AllocationServicer
 from server.api.authentication import Authenticator
 from server.api.health import HealthReporter
 from server.api.interceptor import AuthInterceptor
 from server.clock import Clock
-from server.runtime import control_plane, listeners
+from server.runtime import control_plane
 from server.runtime.control_plane import ControlPlane
 from server.runtime.data_plane import compose_data_plane
+from server.runtime.data_servers import DATA_SERVERS, leave_grpcio
 from server.runtime.grpc_servers import Health, listen, server_options
 from server.settings import Settings
 from server.tasks import end, run_together
@@ -27,8 +27,6 @@ from storage.redis.client import Client, create_client
 from storage.redis.function_library import prepare
 
 _POOL_SIZE = 8
-_LOOK_SECONDS = 0.25
-SCOPES = {SERVICE: "allocate", **dict.fromkeys(control_plane.SERVICES, "admin")}
 
 
 class Application:
@@ -42,20 +40,20 @@ class Application:
         self.data_plane = compose_data_plane(settings, secrets, pool, redis)
         self._authenticator = Authenticator(redis, self.data_plane.changes, settings.poll_interval)
         self._training_queue = TrainingQueue(settings.stores[0], pool)
-        self._health = Health(tuple(SCOPES))
+        self._health = Health((SERVICE, *control_plane.SERVICES))
         self._health_reporter = self._compose_health_reporter(settings)
-        interceptors = [AuthInterceptor(self._authenticator, SCOPES)]
-        options = server_options(settings.connection_age)
-        self._allocation = grpc.aio.server(interceptors=interceptors, options=options)
-        self._admin = grpc.aio.server(interceptors=interceptors, options=options)
         servicer = AllocationServicer(self.data_plane.allocate, self.data_plane.convert, clock)
-        add_to_grpcio(servicer, self._allocation)
+        make_server = DATA_SERVERS[settings.transport]
+        self._allocation = make_server(servicer, self._authenticator, self._health, settings)
+        interceptor = AuthInterceptor(self._authenticator, control_plane.SCOPES)
+        self._admin = grpc.aio.server(interceptors=[interceptor], options=server_options(settings.connection_age))
         ControlPlane(
             pool, redis, settings.shards, self.data_plane.catalog, secrets, self._training_queue, clock
         ).add_to(self._admin)
-        health = self._health.servicer
-        self.port = listen(self._allocation, (SERVICE,), health, settings, settings.port)
-        self.admin_port = listen(self._admin, control_plane.SERVICES, health, settings, settings.admin_port)
+        self.port = self._allocation.port
+        self.admin_port = listen(
+            self._admin, control_plane.SERVICES, self._health.servicer, settings, settings.admin_port
+        )
         self._background: asyncio.Task[None] | None = None
 
     @classmethod
@@ -81,14 +79,8 @@ class Application:
         return self._background
 
     async def leave(self) -> None:
-        """Accept no more connections, and wait until the open ones have reached their age.
-
-        gRPC's own stop would end calls that have reached the process and that no handler has taken up.
-        """
-        own = {self.port, self.admin_port}
-        listeners.close(own)
-        while listeners.are_connected(own):  # noqa: ASYNC110 (the kernel tells nobody)
-            await asyncio.sleep(_LOOK_SECONDS)
+        """Accept no more connections, and wait until the open ones have ended without a failed call."""
+        await asyncio.gather(self._allocation.leave(), leave_grpcio(self.admin_port))
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and release everything."""

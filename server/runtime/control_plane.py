@@ -51,6 +51,8 @@ SERVICES = tuple(
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
+SCOPES = dict.fromkeys(SERVICES, "admin")
+
 
 @dataclass(frozen=True)
 class ControlPlane:

@@ -1,13 +1,15 @@
 """gRPC servers of this process: their options, where they listen, and the health and reflection services on each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server.api.wire_services.health import Health as TransportHealth
 from server.settings import Settings
+from server.transport import Method
 
 _OPTIONS = [
     ("grpc.so_reuseport", 1),
@@ -44,11 +46,18 @@ def listen(server: Any, services: Sequence[str], health_servicer: Any, settings:
 
 
 class Health:
-    """The health service of both planes: the overall status, and one status for each service."""
+    """The health service on grpcio and on the transport of our own: the overall status, and one for each service."""
+
+    name = health.SERVICE_NAME
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = ("", *services)
+        self._transport = TransportHealth()
         self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return the methods for the transport of our own."""
+        return self._transport.methods()
 
     async def set_all(self, *, serving: bool) -> None:
         """Set the overall status and the status of every service."""
@@ -59,3 +68,4 @@ class Health:
         """Set the status of one service."""
         status = health_pb2.HealthCheckResponse
         await self.servicer.set(service, status.SERVING if serving else status.NOT_SERVING)
+        self._transport.set(service, serves=serving)

@@ -25,7 +25,7 @@ from samplit.allocation.v1 import allocation_service_pb2_grpc as pb_grpc
 
 from server.api.authentication import Authenticator, hash_key
 from server.api.interceptor import AuthInterceptor
-from server.runtime.composition import SCOPES
+from server.runtime.data_servers import SCOPES
 from server.runtime.grpc_servers import server_options
 from storage.postgres.operations.api_keys import ActiveKey
 
