@@ -22,7 +22,7 @@ _SERVING = {
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
 }
 _DECIDING = {
-    "kernels": "draws and decisions against NumPy and mabwiser, ratios in one run (1 minute; needs the extra figures)",
+    "kernels": "draws and decisions against NumPy and mabwiser, ratios in one run (1 minute; installs mabwiser)",
     "sampler": "variates, probabilities to be best and choices against SciPy (1 minute)",
     "scenarios": "conversions lost by pooling rules over 1,000 simulated experiments a row (15 minutes)",
     "drift": "the share of users who get the best arm while the base rate falls, by how trials are weighed (1 minute)",

@@ -32,7 +32,7 @@ def rows() -> list[Row]:
     if importlib.util.find_spec("mabwiser"):
         works["mabwiser"] = _mabwiser(), _MABWISER_CALLS
     else:
-        Console().print("mabwiser is not here: its row is left out (pip install -e '.[figures]')")
+        Console().print("mabwiser is not here: its row is left out (make figure NAME=kernels installs it)")
     nanoseconds = _measure(works)
     batch, numpy_batch = nanoseconds["batch"], nanoseconds["NumPy batch"]
     decision = nanoseconds["decision"]
