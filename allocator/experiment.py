@@ -170,12 +170,12 @@ class Experiment:
 
     @property
     def control(self) -> Variant:
-        """The control variant."""
+        """Return the control variant."""
         return next(v for v in self.variants if v.variant_id == self.control_variant_id)
 
     @cached_property
     def control_number(self) -> int:
-        """The number of the control variant."""
+        """Return the number of the control variant."""
         return self.control.number
 
 

@@ -8,8 +8,7 @@ import pytest
 from google.rpc import code_pb2
 
 from allocator import defects, errors
-from server.api.interceptor import _status
-from server.api.status import as_samplit_error, to_status
+from server.api.status import as_samplit_error, status_of_failure, to_status
 
 ROOT = Path(__file__).parents[3]
 READERS_OF_REQUESTS = {"allocator/context/extract.py", "allocator/hashing.py", "allocator/segments.py"}
@@ -36,7 +35,7 @@ def test_every_error_has_a_code(kind: type[errors.SamplitError]) -> None:
 def test_a_defect_is_internal_and_keeps_its_text(kind: type[defects.DefectError]) -> None:
     error = kind("alpha[3, 1] must be above 0")
     assert as_samplit_error(error) is None
-    status = _status(error, "/samplit.admin.v1.ExperimentService/GetExperimentResults")
+    status = status_of_failure(error, "/samplit.admin.v1.ExperimentService/GetExperimentResults")
     assert status.code == code_pb2.INTERNAL
     assert status.message == "the server failed; its log says why"
 
