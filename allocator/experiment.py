@@ -7,13 +7,13 @@ from enum import Enum, IntEnum
 from functools import cached_property
 from typing import Any
 
-from allocator.posterior.checks import check_groups
-from allocator.segmentation.limits import (
+from allocator.limits import (
     DEFAULT_AUTO_ACTIVATION_THRESHOLD,
     DEFAULT_MAX_CLUSTERS,
     DEFAULT_MAX_SEGMENTS,
     DEFAULT_MIN_SAMPLES,
 )
+from allocator.posterior.checks import check_groups
 
 DEFAULT_BASELINE_SHARE = 0.1
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from allocator.context import DIMENSIONS, UNKNOWN, is_attribute_name
 from allocator.errors import InvalidFieldError
-from allocator.segmentation.limits import MAX_DIMENSIONS
+from allocator.limits import MAX_DIMENSIONS
 
 GLOBAL = "global"
 OTHER = "other"

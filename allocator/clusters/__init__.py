@@ -5,7 +5,7 @@ from allocator.clusters.features import Category, Cycle, Feature, Number, Ordina
 from allocator.clusters.model import ClusterModel, Drift
 from allocator.clusters.training.cluster_count import Quality
 from allocator.clusters.training.train import NothingToLearnError, Training, train
-from allocator.segmentation.limits import MIN_ASSIGNMENTS
+from allocator.limits import MIN_ASSIGNMENTS
 
 __all__ = [
     "MIN_ASSIGNMENTS",

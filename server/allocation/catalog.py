@@ -20,7 +20,7 @@ from server.allocation.registry import SegmentRegistry
 from server.allocation.snapshot import Snapshot, fitting_tables
 from server.logs import LogThrottle
 from storage.encryption import Secrets
-from storage.redis import client, published, segment_registry
+from storage.redis import client, completeness, published, segment_registry
 from storage.redis.change_notices import ChangeNotice
 from storage.redis.client import Client
 from storage.redis.published import IndexEntry, Published
@@ -84,9 +84,9 @@ class Catalog:
 
     async def load_index(self) -> None:
         """Read which experiments have started. While Redis is being refilled, none is forgotten."""
-        was_complete = await published.is_complete(self._redis)
+        was_complete = await completeness.is_complete(self._redis)
         index = await published.load_index(self._redis)
-        is_complete = was_complete and await published.is_complete(self._redis)
+        is_complete = was_complete and await completeness.is_complete(self._redis)
         self.index = index if is_complete else self.index | index
 
     async def registry(self, experiment_number: int, segmentation_version: int) -> SegmentRegistry:
@@ -208,7 +208,7 @@ class Catalog:
         """Read an experiment from Redis, or from Postgres where Redis is away or incomplete."""
         try:
             found = await published.load(self._redis, self._secrets, experiment_id)
-            if found is not None or await published.is_complete(self._redis):
+            if found is not None or await completeness.is_complete(self._redis):
                 return found
         except client.UNREACHABLE:
             if experiment_id in self._snapshots:

@@ -11,7 +11,7 @@ from allocator.errors import KeyInvalidError, KeyMissingError, ScopeMissingError
 from server.allocation.change_feed import ChangeFeed
 from server.maintenance.api_keys import hash_key
 from storage.postgres.operations.api_keys import ActiveKey
-from storage.redis import api_keys, published
+from storage.redis import api_keys, completeness
 from storage.redis.change_notices import ChangeNotice
 from storage.redis.client import Client
 
@@ -44,7 +44,7 @@ class Authenticator:
         """Read the published keys. A Redis that has lost its data changes nothing."""
         self._reloaded_at = time.monotonic()
         active = await api_keys.load(self._redis)
-        if active != self._keys and (active or await published.is_complete(self._redis)):
+        if active != self._keys and (active or await completeness.is_complete(self._redis)):
             self._keys = active
             for subscriber in self._subscribers:
                 subscriber()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from storage.redis import published, streams
+from storage.redis import completeness, streams
 from storage.redis.client import Client
 
 _POLL_SECONDS = 0.1
@@ -14,7 +14,7 @@ async def rebuild(redis: Client, shards: int) -> None:
     The worker stores the events that wait in the streams first. Until a shard is open again, users whom Postgres knows
     keep their variant, and others get what their experiment says of outages. Without a running worker this never ends.
     """
-    await published.forget_all(redis)
+    await completeness.forget_all(redis)
     for shard in range(shards):
         await streams.close_shard(redis, shard)
     while None in await streams.epochs(redis, shards):  # noqa: ASYNC110 (the worker writes an epoch when it opens one)

@@ -14,9 +14,9 @@ import numpy as np
 
 from allocator.estimates import Estimate
 from allocator.experiment import Experiment, SegmentationMode
+from allocator.limits import MAX_DIMENSIONS
 from allocator.segmentation import Eligibility, expected_lift
 from allocator.segmentation.evidence import ERROR, LARGEST_LOG, segmentation_evidence
-from allocator.segmentation.limits import MAX_DIMENSIONS
 from allocator.segments import attribute_name
 from storage.postgres.counts import dimensions
 from storage.postgres.counts.dimensions import ConditionalCount

@@ -8,7 +8,7 @@ from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
 from storage.postgres.pool import Connection, connect
 from storage.postgres.schema import agree_on_installation, migrate
-from storage.redis import published, streams
+from storage.redis import completeness, streams
 from storage.redis.client import Client, create_client
 from storage.redis.function_library import prepare
 
@@ -30,7 +30,7 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
             await _first_key(settings, connection, redis, clock)
             if not await experiments.progress(connection):  # a new installation: there is nothing to refill Redis with
                 await streams.open_shards(redis, settings.shards)
-                await published.set_complete(redis)
+                await completeness.set_complete(redis)
         finally:
             await connection.close()
     finally:

@@ -15,7 +15,7 @@ from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.experiments.experiments import Progress
 from storage.postgres.operations import idempotency
 from storage.postgres.pool import Connection, Pool
-from storage.redis import bot_requests, published
+from storage.redis import bot_requests, completeness, published
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -41,13 +41,13 @@ class Reconciler:
     async def run_once(self) -> None:
         """Publish what Redis lacks, and move counts of bot requests from Redis to PostgreSQL."""
         async with self._pool.acquire() as connection:
-            was_complete = await published.is_complete(self._redis)
+            was_complete = await completeness.is_complete(self._redis)
             await publish_api_keys(connection, self._redis)
             progress = await experiments.progress(connection)
             for start in range(0, len(progress), _EXPERIMENTS_AT_A_TIME):
                 await self._publish_missing(connection, progress[start : start + _EXPERIMENTS_AT_A_TIME])
             if not was_complete:  # if it was complete and is not any more, Redis has lost what was compared: try again
-                await published.set_complete(self._redis)
+                await completeness.set_complete(self._redis)
             self._on_counts_changed(await counts.unpublished(connection))
             await traffic.add_bot_requests(connection, await bot_requests.take(self._redis))
             await idempotency.forget(connection, self._clock() - _REQUEST_IDS_KEPT)

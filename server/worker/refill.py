@@ -7,7 +7,7 @@ import structlog
 
 from storage.postgres.events import assignments
 from storage.postgres.pool import Connection
-from storage.redis import published, sticky, streams
+from storage.redis import completeness, sticky, streams
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ async def refill(connection: Connection, redis: Client, shard: int, shards: int)
     Does nothing until the reconciler has published everything, since records name segments by their numbers. shards:
     how many there are.
     """
-    if not await published.is_complete(redis):
+    if not await completeness.is_complete(redis):
         return
     records = 0
     async for rows in assignments.packed_records(connection, shard, shards, chunk=_RECORDS_AT_A_TIME):

@@ -14,7 +14,7 @@ from allocator.clusters.training.centroids import fit_centroids
 from allocator.clusters.training.cluster_count import Quality, choose_cluster_count
 from allocator.clusters.training.matching import match_clusters
 from allocator.kernels import nearest_centroids
-from allocator.segmentation.limits import DEFAULT_MAX_CLUSTERS, MIN_ASSIGNMENTS
+from allocator.limits import DEFAULT_MAX_CLUSTERS, MIN_ASSIGNMENTS
 
 Array = NDArray[np.float64]
 Contexts = Sequence[Mapping[str, str]]

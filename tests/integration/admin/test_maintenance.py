@@ -16,7 +16,7 @@ from storage.engines.directory import DataDirectory
 from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.pool import connect
 from storage.redis import api_keys as published_keys
-from storage.redis import published
+from storage.redis import completeness
 from tests.conftest import Clock
 from tests.support.service import Service
 
@@ -82,7 +82,7 @@ async def test_redis_is_rebuilt_from_postgres(service: Service, worker: None, re
         await redis.delete(key)
     async with asyncio.timeout(30):
         await rebuild_redis.rebuild(redis, service.settings.shards)
-        while not await published.is_complete(redis):
+        while not await completeness.is_complete(redis):
             await asyncio.sleep(0.02)
     for user, variant in had.items():
         assert (await service.allocate("cta", user)).variant_id == variant

@@ -27,7 +27,7 @@ from server.worker.reconciler import Reconciler
 from storage.engines.embedded import StoreUrls
 from storage.postgres.experiments import experiments
 from storage.postgres.pool import create_pool
-from storage.redis import keys, published
+from storage.redis import completeness, keys, published
 from tests.support.proxy import Proxy
 from tests.support.service import Service
 from tests.support.status import refused
@@ -225,22 +225,22 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
     pool = await create_pool(dsn, size=1)
     reconciler = Reconciler(pool, redis, clock, lambda _: None)
     await reconciler.run_once()
-    assert await published.is_complete(redis)
+    assert await completeness.is_complete(redis)
 
     async def lost_meanwhile(numbers: Any) -> set[int]:
-        await published.forget_all(redis)
+        await completeness.forget_all(redis)
         return await progress(numbers)
 
     progress = experiments.progress
     monkeypatch.setattr(experiments, "progress", lost_meanwhile)
     await reconciler.run_once()
     monkeypatch.undo()
-    assert not await published.is_complete(redis)
+    assert not await completeness.is_complete(redis)
     index = service.application.data_plane.catalog.index
     await service.application.data_plane.catalog.load_index()
     assert service.application.data_plane.catalog.index == index
     await reconciler.run_once()
-    assert await published.is_complete(redis)
+    assert await completeness.is_complete(redis)
     assert await published.load_index(redis) == index
     await pool.close()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from allocator.segmentation import limits
+from allocator import limits
 
 MIGRATIONS = Path(__file__).parents[3] / "storage/postgres/migrations"
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from google.protobuf.json_format import Error, MessageToDict
 from samplit.admin.v1 import experiment_pb2 as pb
 
+from allocator import limits
 from allocator.errors import InvalidFieldError
 from allocator.experiment import (
     DEFAULT_BASELINE_SHARE,
@@ -21,7 +22,6 @@ from allocator.experiment import (
     SegmentationMode,
     Variant,
 )
-from allocator.segmentation import limits
 from allocator.segments import check_dimensions
 from server.api.fields import Fields
 
