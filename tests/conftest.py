@@ -92,7 +92,9 @@ async def redis(engines: StoreUrls) -> AsyncIterator[Redis]:
 @pytest.fixture
 def settings(engines: StoreUrls, dsn: str, redis: Redis, tmp_path: Path) -> Settings:
     """A server on the test's stores. Its identity key is fixed, so every run draws the same variants."""
-    settings = Settings(data_dir=tmp_path, port=0, admin_port=0, publish_interval=0.02, poll_interval=0.5)
+    settings = Settings(
+        data_dir=tmp_path, port=0, admin_port=0, publish_interval=0.02, poll_interval=0.5, redis_timeout=5
+    )
     settings.secrets_directory.mkdir(mode=0o700)
     write_secret(settings.secrets_directory / "identity.key", _IDENTITY)
     return settings.with_stores(dsn, engines.redis_url)

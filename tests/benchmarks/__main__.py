@@ -1,24 +1,25 @@
-"""`python -m tests.benchmarks [NAME]`: list the figures, or regenerate one into build/figures/NAME.json."""
+"""List the figures, or measure one again: `python -m tests.benchmarks [NAME]` writes build/figures/NAME.json."""
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.row import write_rows
+from tests.benchmarks.row import Row, write_rows
 
 _SERVING = {
     "publish": "what a posterior version costs, and how that grows with segments and arms (1 minute)",
-    "context": "what a context costs, and calls while unseen user agents flood in (2 minutes)",
+    "context": "what reading a context costs, and calls while unseen user agents flood in (2 minutes)",
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
     "hot-path": "calls against a no-op of gRPC: throughput, latency, modes, batches, growth (40 minutes)",
-    "overload": "three times the calls that can be answered: goodput, latency, memory (3 minutes)",
+    "overload": "three times the calls that a server can answer: calls answered in time, latency, memory (3 minutes)",
     "faults": "25 kills of servers, worker and engines under load: what is lost or counted twice (3 minutes)",
     "slow-redis": "calls and recovery while Redis is late, silent, half-closed or gone (3 minutes)",
     "million": "a million users through AllocateUsers: speed, and memory of server and Valkey (3 minutes)",
-    "memory": "bytes of an assignment in Valkey, and calls among five million of them (3 minutes)",
+    "memory": "bytes that an assignment takes in Valkey, and calls while it holds five million (3 minutes)",
     "drain": "rows stored and counted a second, against a bare COPY into the same kind of table (1 minute)",
 }
 _DECIDING = {
@@ -35,28 +36,35 @@ _SEGMENTING = {
     "referrers": "sources and media of known sites against public lists (1 minute)",
     "clusters-planted": "planted audiences found and named, and none where there are none, 20 seeds a row (11 minutes)",
     "clusters-real": "clusters of two public data sets: how many, their names, and how stable they are (5 minutes)",
-    "clustering": "a training among millions of assignments, calls beside it, the cost of clusters (15 minutes)",
+    "clustering": "a training on millions of assignments, calls meanwhile, serving by clusters (15 minutes)",
     "month": "a month of simulated users: segmentation turns on, is measured, and turns off by itself (5 minutes)",
-    "eligibility": "what a check reads and how long that takes; a sweep over 1,000 experiments (3 minutes)",
+    "eligibility": "what a check of eligibility reads, how long it takes, and 1,000 of them in a row (3 minutes)",
     "hillstrom": "a public experiment with every dimension offered: recommended, expected and measured (3 minutes)",
 }
-_FIGURES = {"serving": _SERVING, "deciding": _DECIDING, "segmenting": _SEGMENTING}
-_ROOMS = {name: room for room, figures in _FIGURES.items() for name in figures}
+FIGURES = {"serving": _SERVING, "deciding": _DECIDING, "segmenting": _SEGMENTING}
+_FOLDERS = {name: folder for folder, figures in FIGURES.items() for name in figures}
+
+
+def find_figure(name: str) -> Callable[[], Sequence[Row]]:
+    """Return the function that measures this figure. Raises KeyError if there is no figure of this name."""
+    module = importlib.import_module(f"tests.benchmarks.{_FOLDERS[name]}.{name.replace('-', '_')}")
+    rows: Callable[[], Sequence[Row]] = module.rows
+    return rows
 
 
 def main() -> int:
-    """0 unless a goal is missed, or the name is unknown."""
+    """Return the exit status: 0 if every goal is met, 1 if one is missed, 2 if there is no figure of this name."""
     console = Console(width=180)
     if len(sys.argv) == 1:
-        for figures in _FIGURES.values():
+        for figures in FIGURES.values():
             for name, what in figures.items():
                 console.print(f"  make figure NAME={name}  {what}")
         return 0
     name = sys.argv[1]
-    if name not in _ROOMS:
-        console.print(f"there is no figure {name!r}: one of {', '.join(_ROOMS)}")
+    if name not in _FOLDERS:
+        console.print(f"there is no figure {name!r}: one of {', '.join(_FOLDERS)}")
         return 2
-    rows = importlib.import_module(f"tests.benchmarks.{_ROOMS[name]}.{name.replace('-', '_')}").rows()
+    rows = find_figure(name)()
     path = write_rows(Path("build/figures") / f"{name}.json", rows)
     table = Table("figure", "reference", "ours", "ratio", "spread", "goal", "holds")
     for row in rows:

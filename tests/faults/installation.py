@@ -22,6 +22,7 @@ from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceSt
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
 from server.runtime.endpoints import Endpoints, read_endpoints
+from tests.support.waiting import PATIENCE_SECONDS
 
 SAMPLIT = [sys.executable, "-m", "server.cli"]
 
@@ -60,7 +61,7 @@ class Installation:
                 stderr=asyncio.subprocess.STDOUT,
                 env=environment(**self._variables),
             )
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while "Stop with Ctrl-C" not in self.output:
                 assert self.process.returncode is None, f"it ended: {self.output}"
                 await asyncio.sleep(0.05)

@@ -4,8 +4,8 @@ import asyncio
 
 from storage.postgres.pool import connect
 from tests.faults.installation import SAMPLIT, environment
-from tests.integration.segmentation.test_recommendations import count_checks
 from tests.support.days import two_variants
+from tests.support.recommendations import count_checks
 from tests.support.service import Service
 
 _EXPERIMENTS = 60

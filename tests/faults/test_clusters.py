@@ -9,8 +9,9 @@ from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
 from samplit.allocation.v1 import allocation_service_pb2
 
 from tests.faults.installation import Client, Installation, cli
-from tests.integration.segmentation.test_clusters import RUNNING, SUCCEEDED, crowd
+from tests.support.clusters import RUNNING, SUCCEEDED, crowd
 from tests.support.service import experiment
+from tests.support.waiting import PATIENCE_SECONDS
 
 AUTO = experiment_pb2.SegmentationConfig(mode=experiment_pb2.SEGMENTATION_MODE_AUTO)
 
@@ -21,7 +22,7 @@ async def status(client: Client) -> Any:
 
 
 async def until(client: Client, condition: Any) -> Any:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition(answer := await status(client)):
             await asyncio.sleep(0.05)
     return answer

@@ -23,6 +23,7 @@ from storage.postgres.pool import connect
 from tests.faults.installation import environment
 from tests.support.proxy import Proxy
 from tests.support.service import Service
+from tests.support.waiting import PATIENCE_SECONDS
 
 MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
 SOURCES = ("instagram", "google", "facebook")
@@ -50,13 +51,13 @@ async def start(role: str, settings: Settings, proxy: Proxy) -> asyncio.subproce
         env=environment() | settings.with_stores(settings.stores[0], proxy.url).environment(),
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await process.stdout.readline() == b"ready\n"
     return process
 
 
 async def kill_at(proxy: Proxy, process: asyncio.subprocess.Process, settings: Settings) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await proxy.is_holding.wait()
     process.kill()
     await process.wait()
@@ -110,7 +111,7 @@ async def test_a_worker_that_segments_anew(
     ready = asyncio.Event()
     worker = asyncio.create_task(run_worker(settings, clock, ready))
     await ready.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await is_segmented(service):
             await asyncio.sleep(0.1)
     await allocate(service, 120, 60)

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 PASSWORD = "hunter2secret"  # noqa: S105
 
 
@@ -35,7 +37,7 @@ class Mailbox:
 
     async def holds(self, many: int) -> None:
         """Wait until so many have arrived."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.letters) < many:
                 await asyncio.sleep(0.05)
 

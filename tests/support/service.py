@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from samplit.admin.v1 import (
     alert_service_pb2,
     audit_service_pb2,
@@ -31,8 +33,8 @@ from server.runtime.worker import run_worker
 from server.settings import Settings
 from storage.encryption import load_secrets
 from storage.postgres.events.labels import Labeller
+from tests.support.waiting import PATIENCE_SECONDS
 
-_STOP_SECONDS = 20
 _ADMIN = (
     (ExperimentServiceStub, experiment_service_pb2),
     (SegmentationServiceStub, segmentation_service_pb2),
@@ -86,7 +88,7 @@ class Service:
 
     async def learned(self, experiment_id: str, allocations: int, conversions: int = 0) -> Any:
         """Results once they show that many, published and served; fails after some seconds."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 results = await self.call("GetExperimentResults", experiment_id=experiment_id)
                 counted = sum(v.allocations for v in results.totals), sum(v.conversions for v in results.totals)
@@ -108,6 +110,13 @@ def experiment(**fields: Any) -> experiment_pb2.Experiment:
     return experiment_pb2.Experiment(**{"experiment_id": "cta", "name": "CTA", "variants": variants, **fields})
 
 
+def stamp(at: datetime) -> Timestamp:
+    """Return a moment as the API takes it."""
+    message = Timestamp()
+    message.FromDatetime(at)
+    return message
+
+
 @pytest.fixture
 async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
     """A server without a worker."""
@@ -119,7 +128,7 @@ async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
     ):
         key = settings.api_key_file.read_text()
         yield Service(application, *stubs(allocation, admin), settings, key)
-    async with asyncio.timeout(_STOP_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await application.stop(grace=1)
 
 
@@ -140,5 +149,5 @@ async def worker(service: Service, clock: Any) -> AsyncIterator[None]:
         task.result()
     yield
     task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)
+    done, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
     assert done, f"the worker does not stop: {asyncio.all_tasks()}"

@@ -20,8 +20,8 @@ from storage.postgres.operations.alerts import AlertKind
 from storage.postgres.pool import create_pool
 from storage.redis import keys
 from tests.conftest import Clock
-from tests.integration.segmentation.test_clusters import clustered, trained
-from tests.integration.segmentation.test_segmentation import allocate, convert
+from tests.support.clusters import clustered, trained
+from tests.support.segmentation import allocate, convert
 from tests.support.service import Service
 from tests.support.status import refused
 

@@ -22,10 +22,9 @@ from server.runtime.bootstrap import prepare_stores
 from storage.postgres.pool import SCHEMA, connect
 from storage.postgres.schema import drop_schema, migrate
 from tests.conftest import Clock
-from tests.integration.allocation.test_allocation import stamp
-from tests.integration.segmentation.test_clusters import AUTO, crowd, trained
-from tests.integration.segmentation.test_segmentation import MANUAL, allocate, serving, update
-from tests.support.service import Service, experiment
+from tests.support.clusters import AUTO, crowd, trained
+from tests.support.segmentation import MANUAL, allocate, serving, update
+from tests.support.service import Service, experiment, stamp
 from tests.support.status import refused
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

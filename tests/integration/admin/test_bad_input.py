@@ -17,8 +17,7 @@ from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.pool import connect
 from storage.redis import api_keys
 from tests.conftest import Clock
-from tests.integration.allocation.test_allocation import stamp
-from tests.support.service import Service, experiment
+from tests.support.service import Service, experiment, stamp
 from tests.support.status import read, refused
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

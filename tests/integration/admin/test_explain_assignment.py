@@ -21,8 +21,8 @@ from storage.publication import Publication
 from storage.redis import publications
 from storage.redis.client import Client
 from tests.conftest import Clock
-from tests.integration.segmentation.test_clusters import clustered, crowd, member
-from tests.integration.segmentation.test_segmentation import (
+from tests.support.clusters import clustered, crowd, member
+from tests.support.segmentation import (
     DISABLED,
     MANUAL,
     allocate,

@@ -19,6 +19,7 @@ from storage.redis import api_keys as published_keys
 from storage.redis import completeness
 from tests.conftest import Clock
 from tests.support.service import Service
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def test_redis_is_rebuilt_from_postgres(service: Service, worker: None, re
     await service.learned("cta", 5)
     for key in await redis.keys("{s00}:a:*"):
         await redis.delete(key)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await rebuild_redis.rebuild(redis, service.settings.shards)
         while not await completeness.is_complete(redis):
             await asyncio.sleep(0.02)

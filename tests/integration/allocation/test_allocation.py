@@ -6,7 +6,6 @@ from datetime import timedelta
 import asyncpg
 import grpc
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from redis.asyncio import Redis
 from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
@@ -14,7 +13,7 @@ from samplit.allocation.v1 import context_pb2
 
 from server.runtime.composition import Application
 from tests.conftest import Clock
-from tests.support.service import Service
+from tests.support.service import Service, stamp
 from tests.support.status import refused
 
 MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
@@ -236,12 +235,6 @@ async def test_other_metrics_are_kept_and_do_not_decide(service: Service, worker
     rows = await connection.fetch("SELECT metric, value, currency FROM samplit.conversions ORDER BY metric")
     await connection.close()
     assert [tuple(row) for row in rows] == [("add_to_cart", 9.5, "EUR"), ("purchase", 9.5, "EUR")]
-
-
-def stamp(at: object) -> Timestamp:
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message
 
 
 @pytest.mark.parametrize("method", ["AllocateUser", "AllocateUsers", "RecordConversion", "RecordConversions"])

@@ -14,6 +14,7 @@ from storage.engines.embedded import StoreUrls
 from storage.redis import function_library, keys
 from storage.redis.function_connection import Call, FunctionConnection
 from tests.support.proxy import Proxy
+from tests.support.waiting import PATIENCE_SECONDS
 
 CALL = Call.of(function_library.function("allocate"), keys.record_prefix(0), keys.stream(0), keys.epoch(0))
 ARGUMENTS = (b"", b"10", b"")
@@ -52,7 +53,7 @@ async def test_whoever_asks_again_when_told_of_the_loss_is_answered(link: Functi
     proxy.is_silent = True
     link.call(CALL, ARGUMENTS, again)
     proxy.cut()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await over.wait()
     assert {type(answer) for answer in answers} == {redis.exceptions.ConnectionError}
 
@@ -67,7 +68,7 @@ async def test_a_call_under_way_ends_and_the_link_comes_back(
     link.spin_for_reply()
     if trouble != "silence":
         getattr(proxy, trouble)()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert isinstance(await answer, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError))
         proxy.is_silent = False
         while True:

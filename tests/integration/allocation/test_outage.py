@@ -29,8 +29,10 @@ from storage.postgres.experiments import experiments
 from storage.postgres.pool import create_pool
 from storage.redis import completeness, keys, published
 from tests.support.proxy import Proxy
+from tests.support.segmentation import drained
 from tests.support.service import Service
 from tests.support.status import refused
+from tests.support.waiting import eventually
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -44,14 +46,8 @@ async def proxy(engines: StoreUrls, short_directory: Path) -> AsyncIterator[Prox
 
 @pytest.fixture
 def settings(settings: Settings, dsn: str, proxy: Proxy) -> Settings:
-    changed = settings.model_copy(update={"redis_timeout": 0.5, "poll_interval": 0.2})
+    changed = settings.model_copy(update={"redis_timeout": 2.0, "poll_interval": 0.2})
     return changed.with_stores(dsn, proxy.url)
-
-
-async def eventually(condition: Any, seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 async def health(service: Service, name: str = "") -> Any:
@@ -63,10 +59,6 @@ async def health(service: Service, name: str = "") -> Any:
 async def works(service: Service) -> bool:
     answer = await service.allocate("cta", f"probe-{time.monotonic()}")
     return bool(answer.assignment_state == pb.ASSIGNMENT_STATE_NEW)
-
-
-async def drained(redis: Redis) -> bool:
-    return await redis.xlen(keys.stream(0)) == 0
 
 
 async def test_while_redis_is_away(service: Service, worker: None, proxy: Proxy, redis: Redis) -> None:
@@ -157,7 +149,7 @@ async def test_a_redis_that_lost_its_data_is_refilled(service: Service, worker: 
 
     had = {f"u{n}": await visit(f"u{n}", f"s{n % 3}") for n in range(30)}
     await service.learned("cta", 30)
-    await eventually(lambda: drained(redis))
+    await drained(redis)
     await redis.flushall()
     await redis.function_flush()
     await eventually(lambda: works(service))
@@ -212,10 +204,7 @@ async def test_a_process_looks_again_only_while_records_are_stale(service: Servi
     records = service.application.data_plane.records
     records.stale.set()
 
-    async def is_settled() -> bool:
-        return not records.stale.is_set()
-
-    await eventually(is_settled, seconds=2)
+    await eventually(lambda: not records.stale.is_set())
 
 
 async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complete(
@@ -274,7 +263,7 @@ async def test_a_stream_that_is_full(service: Service, redis: Redis, dsn: str, s
     ready = asyncio.Event()
     worker = asyncio.create_task(run_worker(settings, clock, ready))
     await service.learned("cta", 50)
-    await eventually(lambda: drained(redis))
+    await drained(redis)
     assert await redis.get(keys.waiting(0)) is None
     await end(worker)
 

@@ -18,8 +18,8 @@ from server.settings import Settings
 from storage.engines.binaries import find_binaries
 from storage.redis import function_library, keys
 from storage.redis.client import create_client
-from tests.integration.allocation.test_outage import eventually
 from tests.support.service import Service
+from tests.support.waiting import eventually
 
 SHARDS, SLOTS = 4, 16_384
 WORKING = pb.ASSIGNMENT_STATE_NEW
@@ -203,6 +203,6 @@ async def test_a_cluster_that_was_gone_as_a_whole_is_found_again(
     await asyncio.sleep(2)  # some attempts to connect fail
     for node in cluster.nodes:
         node.start()
-    await eventually(lambda: _all_recorded(service), seconds=60)
+    await eventually(lambda: _all_recorded(service))
     assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before
     assert not service.application.background.done()

@@ -22,6 +22,7 @@ from storage.engines import binaries, engine_process
 from storage.engines.directory import DataDirectory
 from storage.engines.embedded import ENGINES, EmbeddedEngines, StoreUrls, find_running
 from storage.engines.errors import DirectoryInUseError, DirectoryUnusableError, EngineFailedError
+from tests.support.waiting import PATIENCE_SECONDS
 
 IS_ROOT = os.geteuid() == 0
 OWNER = """
@@ -118,15 +119,16 @@ def kill(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
-async def freeze_recovery(path: Path) -> psutil.Process:
-    """Suspend the process of a starting PostgreSQL that reads its log."""
-    while True:
+async def freeze_recovery(path: Path, starting: "asyncio.Task[None]") -> psutil.Process | None:
+    """Suspend the process of a starting PostgreSQL that reads its log. Return None if the start ended before."""
+    while not starting.done():
         await asyncio.sleep(0.001)
         with suppress(psutil.NoSuchProcess, KeyError):
             for child in recorded(path)["postgres"].children():
                 if child.cmdline()[0].startswith("postgres: startup"):
                     child.suspend()
                     return child
+    return None
 
 
 async def test_data_outlives_a_stop_and_a_kill(folder: Path) -> None:
@@ -260,22 +262,25 @@ async def test_a_broken_engine_is_explained(folder: Path) -> None:
 
 
 async def test_a_start_that_makes_no_progress_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its recovery hangs: that we look must not pass for progress, and the engine must not stay behind."""
+    """The recovery hangs. Our polling must not count as progress, and no process of the engine may stay behind."""
     async with engines_of(folder) as engines:
         await engines.start()
-        kill([recorded(folder)["postgres"]])
-        await engines.wait("postgres")
         monkeypatch.setattr(engine_process, "_STALL_SECONDS", 1.0)
-        restarting = asyncio.create_task(engines.restart("postgres"))
-        frozen = await freeze_recovery(folder)
+        frozen = None
+        while frozen is None:  # a recovery may be over before it is seen
+            kill([recorded(folder)["postgres"]])
+            await engines.wait("postgres")
+            restarting = asyncio.create_task(engines.restart("postgres"))
+            frozen = await freeze_recovery(folder, restarting)
         stops = postgres_log(folder).count("received fast shutdown request")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while postgres_log(folder).count("received fast shutdown request") == stops:
                 await asyncio.sleep(0.05)
             frozen.resume()
             with pytest.raises(EngineFailedError, match="made no progress for 1 s"):
                 await restarting
         assert not frozen.is_running()
+        monkeypatch.undo()
         await engines.restart("postgres")
 
 

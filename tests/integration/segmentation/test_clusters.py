@@ -1,14 +1,12 @@
 """Clusters from training to serving, over retraining, renaming, going back, and damage."""
 
 import asyncio
-import random
 from typing import Any
 
 from grpc import StatusCode as Code
 from redis.asyncio import Redis
-from samplit.admin.v1 import clustering_service_pb2, experiment_pb2
+from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
-from samplit.allocation.v1 import context_pb2
 
 from server.runtime.worker import run_worker
 from server.worker.training.cluster_trainer import ClusterTrainer
@@ -16,75 +14,27 @@ from storage.encryption import load_secrets
 from storage.postgres.pool import connect, create_pool
 from storage.redis import keys
 from tests.conftest import Clock
-from tests.integration.segmentation.test_segmentation import allocate, counts_agree, load_on, serving
+from tests.support.clusters import (
+    AUTO,
+    BY_CLUSTERS,
+    RUNNING,
+    SUCCEEDED,
+    clustered,
+    crowd,
+    member,
+    status,
+    trained,
+)
+from tests.support.segmentation import allocate, counts_agree, drained, load_on, serving
 from tests.support.service import Service
 from tests.support.status import refused
-
-AUTO = experiment_pb2.SEGMENTATION_MODE_AUTO
-BY_CLUSTERS = experiment_pb2.SegmentationConfig(mode=AUTO, min_samples_per_segment=0)
-FAILED, RUNNING, SUCCEEDED = (
-    clustering_service_pb2.ClusteringJobState.Value(f"CLUSTERING_JOB_STATE_{name}")
-    for name in ("FAILED", "RUNNING", "SUCCEEDED")
-)
-# What most users of an audience have: source, device, country, language, plan, tier.
-AUDIENCES = (
-    ("instagram", "mobile", "BR", "pt", "free", "bronze"),
-    ("google", "desktop", "DE", "de", "pro", "silver"),
-    ("newsletter", "tablet", "US", "en", "team", "gold"),
-)
-PURITY = 0.9
-
-
-def member(audience: int, n: int, purity: float = PURITY) -> pb.AllocateUserRequest:
-    """A user of an audience, now and then unlike it in a dimension."""
-    chance = random.Random(f"{audience}-{n}")  # noqa: S311
-    own = zip(*AUDIENCES, strict=True)
-    values = [each[audience] if chance.random() < purity else chance.choice(each) for each in own]
-    source, device, country, language, plan, tier = values
-    return pb.AllocateUserRequest(
-        experiment_id="cta",
-        user_identifier=f"a{audience}-{n}",
-        web=context_pb2.WebContext(utm_source=source, device=device, country_code=country, language=language),
-        attributes={"plan": plan, "tier": tier},
-    )
-
-
-def crowd(many: int, first: int = 0) -> list[pb.AllocateUserRequest]:
-    """Users of all audiences: half of the first, then less."""
-    sizes = (many // 2, many * 3 // 10, many - many // 2 - many * 3 // 10)
-    return [member(audience, n) for audience, size in enumerate(sizes) for n in range(first, first + size)]
-
-
-async def status(service: Service) -> Any:
-    return await service.call("GetClusteringStatus", experiment_id="cta")
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 async def refuses(service: Service, code: Code, text: str, method: str, **fields: Any) -> None:
     refusal = await refused(service.call(method, **fields))
     assert refusal.code is code
     assert text in refusal.message
-
-
-async def trained(service: Service) -> Any:
-    """The last training, once it has ended."""
-    async with asyncio.timeout(180):
-        while True:
-            answer = await status(service)
-            if answer.HasField("job") and answer.job.HasField("finished_at"):
-                return answer.job
-            await asyncio.sleep(0.05)
-
-
-async def clustered(service: Service) -> list[pb.AllocateUserResponse]:
-    """An experiment in mode AUTO, whose first model serves; the answers of its 1,200 users."""
-    await service.running(segmentation=BY_CLUSTERS)
-    answers = await allocate(service, crowd(1_200))
-    assert {answer.segment_key for answer in answers} == {"global"}
-    await service.learned("cta", 1_200)
-    await service.call("TrainClusterModel", experiment_id="cta")
-    assert (await trained(service)).state == SUCCEEDED
-    await serving(service, 2)
-    return answers
 
 
 async def test_audiences_are_found_named_and_served(service: Service, worker: None, dsn: str, redis: Redis) -> None:
@@ -197,15 +147,14 @@ async def test_retraining_under_load_and_back(service: Service, worker: None, ds
     async with load_on(service) as answered:
         await service.call("TrainClusterModel", experiment_id="cta")
         await serving(service, 3)
-        await asyncio.sleep(0.2)
+        seen = len(answered)
+        await eventually(lambda: len(answered) > seen + 20)
     variants: dict[int, set[str]] = {}
     for user, variant in answered:
         variants.setdefault(user, set()).add(variant)
     assert len(answered) > 200
     assert all(len(each) == 1 for each in variants.values())
-    async with asyncio.timeout(10):
-        while await redis.xlen(keys.stream(0)):
-            await asyncio.sleep(0.05)
+    await drained(redis)
     assert sum(trials for _, trials, _ in await counts_agree(dsn)) == 1_200 + 1 + 800 + len(variants)
     new = await allocate(service, [member(audience, 30_000, purity=1) for audience in range(3)])
     assert [answer.segment_key for answer in new] == ["cluster:1", "cluster:2", "cluster:3"]
@@ -244,7 +193,7 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
             model_version) SELECT experiment_no, 4, 'AUTO', '{}', 'samplit', now(), 1 FROM experiments
         """
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not (await service.call("ListClusterModels", experiment_id="cta")).models[1].problem:
             await asyncio.sleep(0.05)
     assert (await serving(service, 3)).config.model_version == 2
@@ -283,7 +232,7 @@ async def test_a_worker_that_stops_is_followed_by_another(service: Service, cloc
     await allocate(service, crowd(1_200))
     await service.learned("cta", 1_200)
     job = (await service.call("TrainClusterModel", experiment_id="cta")).job
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await status(service)).job.state != RUNNING:
             await asyncio.sleep(0.02)
     first.cancel()

@@ -1,125 +1,33 @@
-"""Segmentation that comes and goes by itself: eligible, recommended, accepted, activated, measured, turned off."""
+"""Segmentation that is recommended, accepted or dismissed, turned on, measured, and turned off by itself."""
 
-import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
-import pytest
 from grpc import StatusCode as Code
 from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import recommendation_service_pb2 as pb
 
 from allocator.experiment import ExperimentState
-from server.recommendations.checker import Checker
-from server.runtime.worker import run_worker
-from server.tasks import end
-from server.worker.eligibility_sweep import EligibilitySweep
-from storage.encryption import load_secrets
-from storage.postgres.counts import dimensions
 from storage.postgres.locks import resegmentation
-from storage.postgres.pool import connect, create_pool
-from storage.redis.client import create_client
+from storage.postgres.pool import connect
 from tests.conftest import Clock
-from tests.faults.installation import cli
-from tests.support.days import CROSSOVER, FLAT, Days, Person, of_sources, two_variants
+from tests.support.days import FLAT
+from tests.support.recommendations import (
+    ACCEPTED,
+    AUTO_ACTIVATION,
+    B_IS_BEST,
+    DISABLED,
+    DISMISSED,
+    MANUAL,
+    OPEN,
+    REVERSED,
+    STRONG,
+    WITHDRAWN,
+    begin,
+    listed,
+    recommended,
+)
 from tests.support.service import Service
 from tests.support.status import refused
-
-AUTO_ACTIVATION = experiment_pb2.SegmentationConfig(auto_activation=True)
-MANUAL, DISABLED = experiment_pb2.SEGMENTATION_MODE_MANUAL, experiment_pb2.SEGMENTATION_MODE_DISABLED
-OPEN, ACCEPTED, DISMISSED, WITHDRAWN = (
-    pb.RecommendationState.Value(f"RECOMMENDATION_STATE_{name}")
-    for name in ("OPEN", "ACCEPTED", "DISMISSED", "WITHDRAWN")
-)
-STRONG = of_sources({"instagram": {"control": 0.10, "b": 0.30}, "google": {"control": 0.30, "b": 0.10}})
-REVERSED = of_sources({"instagram": {"control": 0.30, "b": 0.10}, "google": {"control": 0.10, "b": 0.30}})
-B_IS_BEST = of_sources({source: {"control": 0.05, "b": 0.20} for source in ("instagram", "google")})
-
-
-async def begin(service: Service, clock: Clock, **fields: Any) -> Days:
-    """A running experiment, at midnight."""
-    clock.now = clock.now.replace(hour=0, minute=0, second=0)
-    created = (await service.call("CreateExperiment", experiment=two_variants(**fields))).experiment
-    await service.call("StartExperiment", experiment_id=created.experiment_id)
-    return Days(service, clock)
-
-
-async def recommended(service: Service, clock: Clock, **fields: Any) -> tuple[Days, Any]:
-    """One to segment by source, after two days."""
-    days = await begin(service, clock, **fields)
-    for _ in range(2):
-        await days.day(1_000, STRONG, parts=1)
-    (found,) = (await days.check()).recommendations
-    return days, found
-
-
-async def listed(service: Service, *states: int) -> list[Any]:
-    answer = await service.call("ListRecommendations", experiment_id="cta")
-    return [each for each in answer.recommendations if each.state in states]
-
-
-async def test_the_stream_is_counted_by_dimension_once(service: Service, worker: None, clock: Clock, dsn: str) -> None:
-    days = await begin(service, clock)
-    await days.day(600, CROSSOVER, parts=2)
-    await days.day(300, CROSSOVER, parts=1)
-    for user in range(50):  # they come back on the third day, twice
-        for _ in range(2):
-            await service.allocate("cta", f"u{user}")
-    connection = await connect(dsn)
-    async with asyncio.timeout(10):
-        while await connection.fetchval("SELECT visitors FROM experiment_traffic_stats ORDER BY day DESC LIMIT 1") < 50:
-            await asyncio.sleep(0.02)
-    rows = await connection.fetch(
-        "SELECT dimension, day, sum(visitors)::int AS visitors, sum(trials)::int AS trials,"
-        " sum(successes)::int AS successes FROM dimension_counts GROUP BY 1, 2 ORDER BY 1, 2"
-    )
-    for dimension in ("", "source", "device", "country", "channel", "hour"):
-        own = [row for row in rows if row["dimension"] == dimension]
-        assert [(row["visitors"], row["trials"]) for row in own] == [(600, 600), (300, 300), (50, 0)]
-        assert sum(row["successes"] for row in own) == days.conversions
-    assert await dimensions.differences(connection) == 0
-    await connection.execute("UPDATE dimension_counts SET trials = trials + 1 WHERE value = 'instagram'")
-    assert await dimensions.differences(connection) > 0
-    await dimensions.repair(connection)
-    assert await dimensions.differences(connection) == 0
-    await connection.close()
-
-
-async def test_values_are_bounded_and_nothing_is_lost(service: Service, worker: None, clock: Clock, dsn: str) -> None:
-    days = await begin(service, clock)
-    await days.part(900, of_sources({f"source{n}": {"control": 0.5, "b": 0.5} for n in range(400)}))
-    await days.part(300, of_sources({"late": {"control": 0.5, "b": 0.5}}))
-    connection = await connect(dsn)
-    values = await connection.fetch(
-        "SELECT value, sum(trials)::int AS trials, sum(successes)::int AS successes FROM dimension_counts"
-        " WHERE dimension = 'source' GROUP BY 1"
-    )
-    assert len(values) <= 101
-    assert "other" in {row["value"] for row in values}
-    assert sum(row["trials"] for row in values) == 1_200
-    assert sum(row["successes"] for row in values) == days.conversions
-    assert await dimensions.differences(connection) == 0
-    await connection.close()
-
-
-async def test_dimensions_are_bounded(service: Service, worker: None, clock: Clock, dsn: str) -> None:
-    days = await begin(service, clock)
-
-    def sloppy(_rng: Any, users: int) -> list[Person]:
-        names = ((f"session_{user}_{n}" for n in range(20)) for user in range(users))
-        return [Person({"control": 0.5, "b": 0.5}, attributes=dict.fromkeys(each, "x")) for each in names]
-
-    await days.part(60, sloppy)
-    await days.part(200, STRONG)
-    connection = await connect(dsn)
-    found = await connection.fetch("SELECT DISTINCT dimension FROM dimension_counts")
-    assert len(found) <= 64
-    assert {"", "channel", "hour"} <= {row["dimension"] for row in found}
-    everyone = await connection.fetchval("SELECT sum(trials)::int FROM dimension_counts WHERE dimension = ''")
-    assert everyone == 260
-    assert await dimensions.differences(connection) == 0
-    await connection.close()
 
 
 async def test_nothing_is_recommended_without_traffic_or_evidence(service: Service, worker: None, clock: Clock) -> None:
@@ -334,151 +242,3 @@ async def test_a_dimension_that_no_user_has_is_one_segment(service: Service, wor
     metrics = await service.call("GetSegmentationMetrics", experiment_id="cta")
     assert metrics.segments_count == 1
     assert not metrics.HasField("expected_lift")
-
-
-async def test_from_the_command_line(service: Service, worker: None, clock: Clock) -> None:
-    _, found = await recommended(service, clock)
-    address = {"SAMPLIT_ADMIN_ADDRESS": f"127.0.0.1:{service.application.admin_port}", "SAMPLIT_API_KEY": service.key}
-
-    async def said(*arguments: str) -> str:
-        done = await asyncio.to_thread(cli, *arguments, **address, COLUMNS="200")
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "cta: eligible: every condition holds" in await said("check-eligibility", "--look")
-    assert "recommended: segment by source" in await said("check-eligibility", "cta")
-    assert found.recommendation_id in await said("recommendations", "list")
-    page = await said("explain", "cta")
-    assert "auto-activation is off" in page
-    assert "2,000 users of 2 days" in page
-    assert "last check" in page
-    assert "cta: segment by source" in await said("recommendations", "accept", found.recommendation_id)
-    refusal = await asyncio.to_thread(cli, "recommendations", "dismiss", found.recommendation_id, **address)
-    assert (refusal.returncode, "cannot be decided any more" in refusal.stderr) == (1, True)
-    assert "not enough data" in await said("segmentation", "metrics", "cta")
-    assert "ACCEPTED by" in await said("recommendations", "list", "cta", "--all")
-    await said("segmentation", "set", "cta", "--auto-activation", "--threshold", "500")
-    config = (await service.call("GetSegmentationConfig", experiment_id="cta")).segmentation.config
-    assert (config.auto_activation, config.auto_activation_threshold) == (True, 500)
-
-
-@pytest.mark.parametrize(
-    ("method", "fields", "code", "text"),
-    [
-        ("CheckEligibility", {"experiment_id": "none"}, Code.NOT_FOUND, "none"),
-        ("CheckEligibility", {"experiment_id": ""}, Code.INVALID_ARGUMENT, "experiment_id"),
-        ("ListRecommendations", {"experiment_id": "none"}, Code.NOT_FOUND, "none"),
-        ("ListRecommendations", {"page_size": -1}, Code.INVALID_ARGUMENT, "page_size"),
-        ("ListRecommendations", {"page_token": "x"}, Code.INVALID_ARGUMENT, "page_token"),
-        ("AcceptRecommendation", {"recommendation_id": "x"}, Code.INVALID_ARGUMENT, "recommendation_id"),
-        (
-            "AcceptRecommendation",
-            {"recommendation_id": "0d9c5d7c-6f3b-4f0b-9a37-5e8e6f3f2a10"},
-            Code.NOT_FOUND,
-            "no recommendation",
-        ),
-        (
-            "DismissRecommendation",
-            {"recommendation_id": "0d9c5d7c-6f3b-4f0b-9a37-5e8e6f3f2a10"},
-            Code.NOT_FOUND,
-            "no recommendation",
-        ),
-        (
-            "DismissRecommendation",
-            {"recommendation_id": "0d9c5d7c-6f3b-4f0b-9a37-5e8e6f3f2a10", "reason": "x" * 513},
-            Code.INVALID_ARGUMENT,
-            "reason",
-        ),
-        ("GetSegmentationMetrics", {"experiment_id": "none"}, Code.NOT_FOUND, "none"),
-    ],
-)
-async def test_bad_input(service: Service, method: str, fields: dict[str, Any], code: Code, text: str) -> None:
-    refusal = await refused(service.call(method, **fields))
-    assert refusal.code is code
-    assert text in refusal.message
-
-
-@pytest.mark.parametrize("threshold", [0, 2_000_000_000])
-async def test_thresholds_are_numbers_of_visitors(service: Service, threshold: int) -> None:
-    config = experiment_pb2.SegmentationConfig(auto_activation_threshold=threshold)
-    refusal = await refused(service.call("CreateExperiment", experiment=two_variants(segmentation=config)))
-    assert refusal.code is Code.INVALID_ARGUMENT
-    assert "segmentation.auto_activation_threshold" in refusal.message
-
-
-async def test_pages_of_recommendations(service: Service, worker: None, clock: Clock) -> None:
-    days, found = await recommended(service, clock)
-    await service.call("DismissRecommendation", recommendation_id=found.recommendation_id)
-    clock.advance(days=20)
-    for _ in range(2):
-        await days.day(2_500, STRONG, parts=1)
-    await days.check()
-    first = await service.call("ListRecommendations", page_size=1)
-    second = await service.call("ListRecommendations", page_size=1, page_token=first.next_page_token)
-    assert second.recommendations[0].recommendation_id == found.recommendation_id
-    assert not second.next_page_token
-    refusal = await refused(service.call("ListRecommendations", experiment_id="cta", page_token=first.next_page_token))
-    assert refusal.code is Code.INVALID_ARGUMENT
-
-
-async def sweep_of(service: Service, clock: Clock) -> tuple[EligibilitySweep, Sequence[Any]]:
-    dsn, url = service.settings.stores
-    pool, redis = await create_pool(dsn, size=2), create_client(url)
-    secrets = load_secrets(service.settings.secrets_directory)
-    return EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock), (pool.close, redis.aclose)
-
-
-async def test_a_sweep_looks_at_everything_once_in_six_hours(service: Service, clock: Clock, dsn: str) -> None:
-    for number in range(30):
-        message = two_variants(experiment_id=f"e{number}")
-        await service.call("CreateExperiment", experiment=message)
-        await service.call("StartExperiment", experiment_id=f"e{number}")
-    sweep, closing = await sweep_of(service, clock)
-    connection = await connect(dsn)
-    try:
-        assert await sweep.is_due()
-        await sweep.check_due()
-        assert not await sweep.is_due()
-        checked = await connection.fetch("SELECT DISTINCT checked_at FROM experiment_segmentation_config")
-        assert [row["checked_at"] for row in checked] == [clock.now]
-        clock.advance(hours=5, minutes=59)
-        assert not await sweep.is_due()
-        clock.advance(minutes=2)
-        assert await sweep.is_due()
-    finally:
-        await connection.close()
-        for close in closing:
-            await close()
-
-
-async def test_two_workers_check_once(service: Service, clock: Clock, dsn: str) -> None:
-    """Whichever takes the job; the other finds nothing due."""
-    for number in range(20):
-        await service.call("CreateExperiment", experiment=two_variants(experiment_id=f"e{number}"))
-        await service.call("StartExperiment", experiment_id=f"e{number}")
-    connection = await connect(dsn)
-    await count_checks(connection)
-    ready = [asyncio.Event(), asyncio.Event()]
-    workers = [asyncio.create_task(run_worker(service.settings, clock, event)) for event in ready]
-    try:
-        async with asyncio.timeout(30):
-            while await connection.fetchval("SELECT count(*) FROM checks") < 20:
-                await asyncio.sleep(0.05)
-        await asyncio.sleep(1)
-        assert await connection.fetchval("SELECT count(*) FROM checks") == 20
-    finally:
-        await connection.close()
-        await end(*workers)
-
-
-async def count_checks(connection: Any, pause: float = 0) -> None:
-    """Let PostgreSQL write down every check that is noted, and take a while for each."""
-    await connection.execute(
-        f"""
-        CREATE TABLE checks (experiment_no integer);
-        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-            'BEGIN INSERT INTO checks VALUES (new.experiment_no); PERFORM pg_sleep({pause}); RETURN NULL; END';
-        CREATE TRIGGER note AFTER UPDATE OF checked_at ON experiment_segmentation_config
-            FOR EACH ROW EXECUTE FUNCTION note();
-        """  # noqa: S608
-    )

@@ -12,8 +12,8 @@ from storage.postgres.experiments import experiments
 from storage.postgres.pool import create_pool
 from storage.postgres.segmentation import recommendations, serving_state
 from tests.conftest import Clock
-from tests.integration.segmentation.test_clusters import AUTO, SUCCEEDED, crowd, trained
-from tests.integration.segmentation.test_segmentation import allocate, serving
+from tests.support.clusters import AUTO, SUCCEEDED, crowd, trained
+from tests.support.segmentation import allocate, serving
 from tests.support.service import Service
 
 

@@ -1,8 +1,6 @@
 """Segmentations that change while an experiment runs, and what is seen of segments and audiences."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -16,75 +14,28 @@ from samplit.allocation.v1 import context_pb2
 
 from allocator.experiment import SegmentationMode
 from server.worker.segment_admission import SegmentAdmission
-from storage.postgres.counts import recount
 from storage.postgres.pool import connect, create_pool
 from storage.postgres.segmentation import segmentations
 from storage.redis import bot_requests, keys
 from storage.redis.segment_registry import load
 from tests.conftest import Clock
+from tests.support.segmentation import (
+    DEVICES,
+    DISABLED,
+    MANUAL,
+    SOURCES,
+    allocate,
+    convert,
+    counts_agree,
+    drained,
+    load_on,
+    request,
+    serving,
+    update,
+)
 from tests.support.service import Service
 from tests.support.status import refused
-
-DISABLED, MANUAL = experiment_pb2.SEGMENTATION_MODE_DISABLED, experiment_pb2.SEGMENTATION_MODE_MANUAL
-SOURCES = ("instagram", "google", "facebook")
-DEVICES = ("mobile", "desktop")
-
-
-def request(n: int, **web: Any) -> pb.AllocateUserRequest:
-    known = {"utm_source": SOURCES[n % 3], "device": DEVICES[n % 2], **web}
-    return pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{n}", web=context_pb2.WebContext(**known))
-
-
-async def allocate(service: Service, requests: Sequence[pb.AllocateUserRequest]) -> list[pb.AllocateUserResponse]:
-    answers = []
-    for begin in range(0, len(requests), 1_000):
-        batch = pb.AllocateUsersRequest(requests=requests[begin : begin + 1_000])
-        items = (await service.allocation.AllocateUsers(batch, metadata=service.metadata)).items
-        assert not any(item.status.code for item in items)
-        answers += [item.allocation for item in items]
-    return answers
-
-
-async def convert(service: Service, answers: Sequence[pb.AllocateUserResponse]) -> None:
-    requests = [pb.RecordConversionRequest(assignment_id=a.assignment_id, event_id="e") for a in answers]
-    items = (
-        await service.allocation.RecordConversions(
-            pb.RecordConversionsRequest(requests=requests), metadata=service.metadata
-        )
-    ).items
-    assert not any(item.status.code for item in items)
-
-
-async def update(service: Service, mode: int, segment_by: Sequence[str] = ()) -> Any:
-    config = experiment_pb2.SegmentationConfig(mode=mode, segment_by=segment_by)
-    mask = FieldMask(paths=["mode", "segment_by"])
-    return (
-        await service.call("UpdateSegmentationConfig", experiment_id="cta", config=config, update_mask=mask)
-    ).segmentation
-
-
-async def serving(service: Service, version: int) -> Any:
-    async with asyncio.timeout(180):
-        while True:
-            found = (await service.call("GetSegmentationConfig", experiment_id="cta")).segmentation
-            if found.segmentation_version == version and not found.HasField("pending"):
-                return found
-            await asyncio.sleep(0.05)
-
-
-async def counts_agree(dsn: str) -> list[tuple[str, int, int]]:
-    """The counts by segment, which must be what the log says."""
-    connection = await connect(dsn)
-    assert await recount.differences(connection) == []
-    rows = await connection.fetch(
-        """
-        SELECT segment_key, sum(trials)::int, sum(successes)::int FROM segment_counts
-            JOIN experiment_segments USING (experiment_no, segmentation_version, segment_no)
-        GROUP BY 1 ORDER BY 1
-        """
-    )
-    await connection.close()
-    return [tuple(row) for row in rows]
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_history_is_read_again_under_new_dimensions(service: Service, worker: None, dsn: str) -> None:
@@ -114,33 +65,6 @@ async def test_history_is_read_again_under_new_dimensions(service: Service, work
     assert [(a.variant_id, a.segment_key) for a in kept] == [(a.variant_id, a.segment_key) for a in new]
 
 
-@asynccontextmanager
-async def load_on(service: Service) -> AsyncIterator[list[tuple[int, str]]]:
-    """Unary calls, each user again and again and a new one now and then; (user, variant) of each.
-
-    With pauses: a training runs only when a core has nothing else to do.
-    """
-    answered: list[tuple[int, str]] = []
-    users = count()
-    stop = asyncio.Event()
-
-    async def caller() -> None:
-        while not stop.is_set():
-            newest = next(users)
-            for user in (newest, newest // 2):
-                asked = request(user)
-                answer = await service.allocation.AllocateUser(asked, metadata=service.metadata)
-                answered.append((user, answer.variant_id))
-            if newest % 4 == 0:
-                await service.convert(assignment_id=answer.assignment_id, event_id="e")
-            await asyncio.sleep(0.05)
-
-    callers = [asyncio.create_task(caller()) for _ in range(4)]
-    yield answered
-    stop.set()
-    await asyncio.gather(*callers)
-
-
 async def test_changes_under_load_fail_no_call_and_move_no_user(
     service: Service, worker: None, redis: Redis, dsn: str
 ) -> None:
@@ -163,12 +87,6 @@ async def test_changes_under_load_fail_no_call_and_move_no_user(
     assert sum(total.allocations for total in results.totals) == len(variants)
     assert sum(total.conversions for total in results.totals) > len(variants) / 10
     assert [key for key, _, _ in await counts_agree(dsn)] == ["global"]
-
-
-async def drained(redis: Redis) -> None:
-    async with asyncio.timeout(10):
-        while await redis.xlen(keys.stream(0)):
-            await asyncio.sleep(0.05)
 
 
 async def test_a_newer_wish_replaces_what_is_being_prepared(service: Service, dsn: str) -> None:
@@ -315,7 +233,7 @@ async def test_bots_get_control_and_are_counted_apart(service: Service, worker: 
         answer = await service.allocate("cta", f"bot{n}", web=context_pb2.WebContext(user_agent=crawler))
         assert (answer.variant_id, answer.reason, answer.assignment_id) == ("control", pb.REASON_BOT, "")
     await service.application.flush()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await service.call("GetExperimentResults", experiment_id="cta")).bot_requests != 3:
             await asyncio.sleep(0.1)
     assert await bot_requests.take(redis) == {}
@@ -341,7 +259,7 @@ async def test_a_flood_of_values_leaves_the_real_segments(
     registered = await load(redis, registry)
     assert {f"source:{source}" for source in SOURCES} < set(registered.active)
     assert (len(registered.active), len(registered.retired)) == (10, 3)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await allocate(service, [request(390)]))[0].segment_key == "other":
             await asyncio.sleep(0.05)
     late = await allocate(service, [request(n) for n in range(391, 450)])

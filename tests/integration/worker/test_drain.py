@@ -31,6 +31,7 @@ from storage.redis import keys
 from storage.sealing import open_posterior
 from tests.conftest import Clock
 from tests.support.service import Service
+from tests.support.waiting import PATIENCE_SECONDS
 
 STREAM = keys.stream(0)
 
@@ -227,7 +228,7 @@ async def test_a_bad_event_is_set_aside_and_the_rest_flows(
             on_counts_changed=counted.update,
         ).run()
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await redis.xlen(STREAM):
             await asyncio.sleep(0.02)
     task.cancel()
@@ -258,7 +259,7 @@ async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, 
 
     async def feed(user: int) -> None:
         await redis.xadd(STREAM, {"1": encode_event(log.assigned(user))})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await redis.xlen(STREAM):
                 await asyncio.sleep(0.02)
 
@@ -290,9 +291,10 @@ async def test_the_tables_of_a_version_follow_from_the_log(
             if n % 3 == 0:
                 await service.convert(assignment_id=answer.assignment_id, event_id="e")
         await service.learned("cta", 20 * step, 7 * step)
-        await asyncio.sleep(0.3)
-        sealed = await posteriors.load(connection, number)
-        assert sealed is not None
+        newest = await connection.fetchval("SELECT max(greatest(counted_version, converted_version)) FROM assignments")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (sealed := await posteriors.load(connection, number)) is None or sealed.version < newest:
+                await asyncio.sleep(0.02)
         published = open_posterior(secrets, "cta", sealed.version, sealed.ciphertext)
         rows = await connection.fetch(
             """
@@ -357,7 +359,7 @@ async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis
         tasks.append(asyncio.create_task(run_together(share.run(), *(drain.run() for drain in drains))))
 
     async def held(*expected: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while tuple(share.held for share in shares) != expected:
                 await asyncio.sleep(0.1)
 

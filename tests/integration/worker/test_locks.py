@@ -7,6 +7,7 @@ import pytest
 from storage.postgres import locks
 from storage.postgres.locks import Lock, connect_with_lease, try_connect_with_lease, try_lease
 from storage.postgres.pool import connect
+from tests.support.waiting import PATIENCE_SECONDS
 
 LOCKS = [locks.ALERT_WATCH, locks.drain(1)]  # one of a number of its own, one of a class
 
@@ -18,7 +19,7 @@ async def is_free(dsn: str, lock: Lock) -> bool:
 
 async def until_free(dsn: str, lock: Lock) -> None:
     """PostgreSQL frees a lock a moment after the connection is cut."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await is_free(dsn, lock):
             await asyncio.sleep(0.01)
 
@@ -76,7 +77,7 @@ async def test_who_waits_for_a_lease_gets_it_when_the_holder_is_cut(dsn: str) ->
         await waiting.wait()
         await asyncio.sleep(0.1)
         assert not other.done()
-    await asyncio.wait_for(other, 5)
+    await asyncio.wait_for(other, PATIENCE_SECONDS)
 
 
 async def test_locks_of_one_class_are_apart(dsn: str) -> None:
@@ -90,7 +91,7 @@ async def test_workers_are_counted_while_they_live(dsn: str) -> None:
     assert await locks.count_workers(connection) == 0
     async with connect_with_lease(dsn, locks.new_worker()), connect_with_lease(dsn, locks.new_worker()):
         assert await locks.count_workers(connection) == 2
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await locks.count_workers(connection):
             await asyncio.sleep(0.01)
     await connection.close()

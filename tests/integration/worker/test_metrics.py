@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import Callable
 
 import grpc
 import pytest
@@ -20,6 +19,7 @@ from storage.postgres.events.labels import Labeller
 from storage.redis import keys
 from tests.support.service import Service
 from tests.support.status import refused
+from tests.support.waiting import eventually
 
 _CRAWLER = context_pb2.WebContext(user_agent="Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")
 
@@ -42,12 +42,6 @@ class Watched:
 
 def calls(method: str, code: str) -> Watched:
     return Watched("samplit_call_seconds_count", method=method, code=code)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_calls_by_method_and_code(service: Service) -> None:
@@ -105,7 +99,7 @@ async def test_a_server_says_how_it_is(service: Service) -> None:
     lags = Watched("samplit_event_loop_lag_seconds_count")
     await eventually(lambda: lags.more >= 1)
     assert Watched("samplit_redis_connected").now == 1
-    assert 0 <= Watched("samplit_snapshot_age_seconds").now <= 2 * service.settings.poll_interval
+    await eventually(lambda: 0 <= Watched("samplit_snapshot_age_seconds").now <= 2 * service.settings.poll_interval)
 
 
 async def test_the_worker_says_what_it_has_drained(service: Service, worker: None, redis: Redis) -> None:

@@ -24,6 +24,7 @@ from storage.postgres.pool import create_pool
 from tests.conftest import Clock
 from tests.support.mail import PASSWORD, Mailbox, hanging_server, smtp_server, text
 from tests.support.service import Service
+from tests.support.waiting import PATIENCE_SECONDS
 
 TEAM, ALICE = "team@example.com", "alice@example.com"
 NOBODY = Recipients([], "")
@@ -153,19 +154,20 @@ async def test_a_server_that_hangs_delays_nothing_and_is_reported(
     """To others all goes as ever; after the last attempt there is an alert, of which no notice is sent."""
     experiment = await make(pool, clock)
     async with hanging_server() as hanging:
-        sender = Sender(pool, Recipients([box.url(TEAM)], hanging.url("{owner}")), clock, send_seconds=0.5)
+        sender = Sender(pool, Recipients([box.url(TEAM)], hanging.url("{owner}")), clock, send_seconds=3)
         running = asyncio.create_task(sender.run())
         for n in range(2):
             await tell(pool, clock, experiment, f"problem {n}")
         began = asyncio.get_running_loop().time()
         await box.holds(2)
         took = asyncio.get_running_loop().time() - began
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not all(row["error"] for row in await rows(pool) if row["recipient"] == OWNER):
                 await asyncio.sleep(0.05)
         running.cancel()
         await asyncio.wait({running})
         assert took < 15
+        sender = Sender(pool, Recipients([box.url(TEAM)], hanging.url("{owner}")), clock, send_seconds=0.2)
         for pause in RETRY_PAUSES:
             assert await open_alerts(pool) == []
             clock.advance(seconds=pause.total_seconds())
@@ -260,7 +262,7 @@ async def test_workers_do_not_wait_for_each_other(pool: asyncpg.Pool, clock: Clo
     for n in range(5):
         await tell(pool, clock, experiment, f"problem {n}")
     await Sender(pool, Recipients([box.url(TEAM)], ""), clock).admit()
-    async with pool.acquire() as one, pool.acquire() as other, one.transaction(), asyncio.timeout(5):
+    async with pool.acquire() as one, pool.acquire() as other, one.transaction(), asyncio.timeout(PATIENCE_SECONDS):
         claims = [
             await notifications.claim(connection, "1", limit=3, lease=timedelta(minutes=15), now=clock())
             for connection in (one, other)

@@ -6,6 +6,7 @@ import json
 import psutil
 
 from server.worker.training.process import train_in_process
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_it_is_gone_however_often_it_is_cancelled() -> None:
@@ -18,7 +19,7 @@ async def test_it_is_gone_however_often_it_is_cancelled() -> None:
     training = asyncio.create_task(
         train_in_process(contexts, max_clusters=20, previous=None, next_number=1, progress=progress)
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await learning.wait()
     (process,) = (each for each in psutil.Process().children() if "server.worker.training.process" in each.cmdline())
     for _ in range(3):

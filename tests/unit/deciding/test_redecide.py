@@ -8,7 +8,7 @@ from allocator.experiment import DecisionRules, Experiment, Group, SegmentationC
 from allocator.posterior.effective_trials import Count
 from allocator.posterior.tables import posterior_tables
 from allocator.redecide import LoggedDecision, agree, redecide
-from tests.unit.posterior.test_posterior import DAY, EXPERIMENT, USERS, crossover
+from tests.support.crossover import DAY, EXPERIMENT, USERS, crossover
 
 LATE = replace(
     EXPERIMENT,

@@ -1,7 +1,6 @@
 """Tables from counts, and decisions from tables."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -9,50 +8,14 @@ from scipy import stats
 
 from allocator.decision import decide
 from allocator.experiment import (
-    Experiment,
-    ExperimentState,
     Group,
     Reason,
     SegmentationConfig,
-    SegmentationMode,
-    Variant,
 )
 from allocator.hashing import user_key
 from allocator.posterior.effective_trials import Count
 from allocator.posterior.tables import PosteriorTables, exploration_floor, posterior_tables
-
-DAY = date(2026, 3, 1)
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
-EXPERIMENT = Experiment(
-    number=1,
-    experiment_id="x",
-    name="X",
-    description="",
-    owner="",
-    state=ExperimentState.RUNNING,
-    variants=tuple(Variant(n, f"v{n}", f"V{n}", {}) for n in range(3)),
-    control_variant_id="v0",
-    primary_metric="conversion",
-    segmentation=SegmentationConfig(SegmentationMode.MANUAL, ("source",), 100),
-    segmentation_version=1,
-    holdout_share=0.0,
-    baseline_share=0.0,
-    time_zone="UTC",
-    salt=bytes(range(16)),
-    revision=1,
-    created_at=NOW,
-    updated_at=NOW,
-)
-USERS = [user_key(b"k" * 32, str(n)) for n in range(4_000)]
-
-
-def crossover() -> list[Count]:
-    rates = {2: (0.05, 0.20, 0.05), 3: (0.05, 0.05, 0.20)}
-    return [
-        Count(segment, variant, DAY, 2_000, int(2_000 * rate))
-        for segment, row in rates.items()
-        for variant, rate in enumerate(row)
-    ]
+from tests.support.crossover import DAY, EXPERIMENT, USERS, crossover
 
 
 def test_without_counts_all_variants_are_alike() -> None:

@@ -33,7 +33,7 @@ def ask(coalescer: Coalescer[int, int], item: int) -> "asyncio.Future[int]":
 
 
 async def settled(store: Store, *futures: "asyncio.Future[int]") -> list[int | BaseException]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not all(future.done() for future in futures):
             store.answer()
             await asyncio.sleep(0)

@@ -37,9 +37,9 @@ class Echo(pb_grpc.AllocationServiceServicer):
             if request.user_identifier == "bad":
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "as the test wants")
             if request.user_identifier == "slow":
-                await asyncio.sleep(10)
+                await asyncio.sleep(60)
             if request.user_identifier == "stall":
-                time.sleep(0.2)  # noqa: ASYNC251 # a stall of everything
+                time.sleep(0.4)  # noqa: ASYNC251 # the server answers nobody meanwhile
             await asyncio.sleep(0.001)
             return pb.AllocateUserResponse(assignment_id=request.user_identifier)
         finally:
@@ -63,7 +63,7 @@ def request(identifier: str) -> bytes:
     return pb.AllocateUserRequest(experiment_id="e", user_identifier=identifier).SerializeToString()
 
 
-async def reply_to(connection: Connection, message: bytes, seconds: float | None = 5.0) -> Reply:
+async def reply_to(connection: Connection, message: bytes, seconds: float | None = 30.0) -> Reply:
     future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
     connection.call(message, future.set_result, seconds)
     return await future
@@ -105,9 +105,9 @@ async def test_a_call_without_an_answer_ends_at_its_deadline_and_is_cancelled() 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with connection_to(port) as connection:
-        late, later = await asyncio.gather(*(reply_to(connection, request("a"), seconds) for seconds in (0.1, 0.15)))
+        late, later = await asyncio.gather(*(reply_to(connection, request("a"), seconds) for seconds in (0.5, 1.5)))
         assert (late.status, later.status) == (DEADLINE_EXCEEDED, DEADLINE_EXCEEDED)
-        assert 0.1 <= late.seconds < 0.15 <= later.seconds < 0.3
+        assert 0.5 <= late.seconds < 1.5 <= later.seconds < 3.0
     await left.wait()
     for stream in (1, 3):
         assert frames.frame(frames.RST_STREAM, 0, stream, frames.NUMBER.pack(frames.CANCEL)) in received
@@ -151,14 +151,14 @@ async def test_a_server_that_comes_back_is_found() -> None:
 
 async def test_the_open_loop_keeps_its_rate_and_sees_a_stall() -> None:
     def message(number: int) -> bytes:
-        return request("stall" if number == 50 else f"u{number}")
+        return request("stall" if number == 100 else f"u{number}")
 
     async with serving() as (_, port), connection_to(port) as connection:
-        outcome = await open_loop([connection], message, rate=200, seconds=0.75)
-    assert (outcome.calls, outcome.counts) == (150, {OK: 150})
-    assert 0.74 < outcome.seconds < 0.9
+        outcome = await open_loop([connection], message, rate=100, seconds=3.0)
+    assert (outcome.calls, outcome.counts) == (300, {OK: 300})
+    assert 2.96 < outcome.seconds < 3.6
     assert outcome.rate == outcome.calls / outcome.seconds
-    assert sum(outcome.latencies > 0.1) >= 19  # due while nothing moved, and no later than the middle of it
+    assert sum(outcome.latencies > 0.2) >= 19  # the calls due in the first half of the stall
     assert outcome.quantile(1.0) == max(outcome.latencies)
 
 
@@ -196,7 +196,7 @@ def test_users_return_in_the_share_that_is_asked_for() -> None:
 
 
 async def test_held_answers_leave_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noop, "_MOST_SECONDS", 1.0)  # a busy machine takes its time
+    monkeypatch.setattr(noop, "_MOST_SECONDS", 10.0)  # a busy machine takes its time
     hold = Hold()
     first = hold.wait()
     for _ in range(10):
@@ -204,7 +204,7 @@ async def test_held_answers_leave_together(monkeypatch: pytest.MonkeyPatch) -> N
     others = [hold.wait() for _ in range(5)]
     await asyncio.sleep(0)
     assert not first.done()
-    await asyncio.wait_for(asyncio.gather(first, *others), 1)
+    await asyncio.wait_for(asyncio.gather(first, *others), 10)
     many = [hold.wait() for _ in range(64)]
     await asyncio.sleep(0)
     assert all(each.done() for each in many)
