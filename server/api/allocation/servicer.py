@@ -88,39 +88,44 @@ def _parse(kind: type[_Request], message: bytes) -> _Request:
 
 
 class _WaitingCall:
-    """An AllocateUser that waits for the record of its user."""
+    """An AllocateUser that waits for the record of its user.
 
-    __slots__ = ("_answers", "_done", "_handle", "_in_flight", "_is_counted", "_is_over")
+    At its end it lets go of everything, so that it leaves no reference cycle: those made the garbage collector take a
+    quarter of the server's time.
+    """
+
+    __slots__ = ("_answers", "_done", "_handle", "_in_flight", "_is_counted")
 
     def __init__(self, in_flight: InFlightCalls, answers: AllocationAnswers, done: Done) -> None:
         self._in_flight = in_flight
         self._answers = answers
-        self._done = done
+        self._done: Done | None = done
         self._handle: Cancellable | None = None
-        self._is_counted = self._is_over = False
+        self._is_counted = False
 
     def begin(self, handle: Cancellable) -> None:
         """Count the call as in flight, unless it was answered meanwhile."""
-        self._handle = handle
-        if not self._is_over:
+        if self._done is not None:
+            self._handle = handle
             self._is_counted = True
             self._in_flight.__enter__()
 
     def answer(self, answer: Allocation | Exception) -> None:
         """Pass the serialised answer on, unless the call was cancelled."""
-        if self._is_over:
-            return
-        self._end()
-        self._done(answer if isinstance(answer, Exception) else self._answers.response(answer))
+        done = self._done
+        if done is not None:
+            self._end()
+            done(answer if isinstance(answer, Exception) else self._answers.response(answer))
 
     def cancel(self) -> None:
         """Give the call up."""
-        if not self._is_over:
-            self._end()
-            if self._handle is not None:
-                self._handle.cancel()
+        handle = self._handle
+        self._end()
+        if handle is not None:
+            handle.cancel()
 
     def _end(self) -> None:
-        self._is_over = True
+        self._done = self._handle = None
         if self._is_counted:
+            self._is_counted = False
             self._in_flight.__exit__()
