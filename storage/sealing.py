@@ -63,5 +63,19 @@ def open_model(secrets: Secrets, experiment_id: str, version: int, ciphertext: b
         ) from error
 
 
+def reseal_posterior(secrets: Secrets, experiment_id: str, version: int, ciphertext: bytes) -> bytes:
+    """Encrypt a posterior with the primary key. Raises DecryptionError."""
+    return _reseal(secrets, ciphertext, _associated_data("posterior", experiment_id, version))
+
+
+def reseal_model(secrets: Secrets, experiment_id: str, version: int, ciphertext: bytes) -> bytes:
+    """Encrypt a cluster model with the primary key. Raises DecryptionError."""
+    return _reseal(secrets, ciphertext, _associated_data("clusters", experiment_id, version))
+
+
+def _reseal(secrets: Secrets, ciphertext: bytes, associated_data: bytes) -> bytes:
+    return secrets.encrypt(secrets.decrypt(ciphertext, associated_data), associated_data)
+
+
 def _associated_data(kind: str, experiment_id: str, version: int) -> bytes:
     return f"{kind}/{experiment_id}/{version}".encode()

@@ -16,6 +16,7 @@ from server.worker.jobs import Jobs
 from server.worker.maturity_finder import MaturityFinder
 from server.worker.posterior_publisher import PosteriorPublisher
 from server.worker.reconciler import Reconciler
+from server.worker.reencryption import Reencryption
 from server.worker.resegmenter import Resegmenter
 from server.worker.segment_admission import SegmentAdmission
 from server.worker.shard_balance import ShardBalance
@@ -66,6 +67,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
             shard_balance.run(),
             publisher.run(),
             reconciler.run(),
+            Reencryption(pool, redis, secrets).run(),
             Resegmenter(pool, redis, secrets, labeller, clock).run(),
             SegmentAdmission(pool, redis, clock).run(),
             MaturityFinder(pool, clock, publisher.mark_changed).run(),

@@ -227,6 +227,13 @@ local function publish_index_entry(keys, args)
   return 1
 end
 
+-- KEYS: hash. ARGV: field, value, new value. Replaces the value unless another one is there by now. Answers 1 if it did.
+local function replace_value(keys, args)
+  if redis.call('HGET', keys[1], args[1]) ~= args[2] then return 0 end
+  redis.call('HSET', keys[1], args[1], args[3])
+  return 1
+end
+
 -- KEYS: hash. Answers its fields and values in turn, and deletes it.
 local function take(keys)
   local all = redis.call('HGETALL', keys[1])
@@ -243,4 +250,5 @@ redis.register_function('samplit_VERSION_revise_segments', revise_segments)
 redis.register_function('samplit_VERSION_restore_segments', restore_segments)
 redis.register_function('samplit_VERSION_publish_experiment', publish_experiment)
 redis.register_function('samplit_VERSION_publish_index_entry', publish_index_entry)
+redis.register_function('samplit_VERSION_replace_value', replace_value)
 redis.register_function('samplit_VERSION_take', take)

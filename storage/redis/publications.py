@@ -3,17 +3,29 @@
 Versions never go backwards: a publisher that is late changes nothing.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import msgspec
 
 from allocator.experiment import Experiment, ExperimentState
 from storage.publication import Publication
 from storage.redis import change_notices, function_library, keys
-from storage.redis.client import Client
+from storage.redis.client import Client, read_hash
 
 _encode_config = msgspec.json.Encoder().encode
 _NO_POSTERIOR = -1, b""
 _CONFIGURATION_NEEDED = -1
 _CONFIGURATION_CHANGED = 1  # a bit of the function's answer; the next bit says that the posterior changed
+_MODEL = b"model:"
+
+
+@dataclass(frozen=True)
+class SealedStates:
+    """The posterior with its version, and the cluster models by version, as ciphertexts."""
+
+    posterior: tuple[int, bytes] | None
+    models: Mapping[int, bytes]
 
 
 async def publish(client: Client, publication: Publication) -> None:
@@ -38,6 +50,29 @@ async def publish(client: Client, publication: Publication) -> None:
 async def publish_model(client: Client, experiment_id: str, version: int, ciphertext: bytes) -> None:
     """Publish an encrypted cluster model. The configuration says which model serves."""
     await client.hset(keys.experiment(experiment_id), f"model:{version}", ciphertext)
+
+
+async def load_sealed(client: Client, experiment_id: str) -> SealedStates:
+    """Return what is published of an experiment and encrypted."""
+    fields = await read_hash(client, keys.experiment(experiment_id))
+    version, posterior = fields.get(b"posterior:version"), fields.get(b"posterior")
+    sealed = None if version is None or posterior is None else (int(version), posterior)
+    models = {
+        int(name.removeprefix(_MODEL)): ciphertext for name, ciphertext in fields.items() if name.startswith(_MODEL)
+    }
+    return SealedStates(sealed, models)
+
+
+async def replace_posterior(client: Client, experiment_id: str, old: bytes, new: bytes) -> bool:
+    """Replace a ciphertext by another one of the same posterior. Returns False if it is not published any more."""
+    key = keys.experiment(experiment_id)
+    return bool(await function_library.call(client, "replace_value", [key], "posterior", old, new))
+
+
+async def replace_model(client: Client, experiment_id: str, version: int, old: bytes, new: bytes) -> bool:
+    """Replace a ciphertext by another one of the same model. Returns False if it is not published any more."""
+    key = keys.experiment(experiment_id)
+    return bool(await function_library.call(client, "replace_value", [key], f"model:{version}", old, new))
 
 
 async def _publish_index_entry(client: Client, experiment: Experiment) -> None:

@@ -1,0 +1,111 @@
+"""The keyset gets a new primary key while users come: stored state is encrypted anew, and nothing is lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+import asyncpg
+from redis.asyncio import Redis
+
+from server.maintenance.reencrypt import reencrypt
+from server.worker.reencryption import Reencryption
+from storage.encryption import Secrets, load_secrets, prepare_key, use_prepared_key
+from storage.postgres.pool import close_pool, connect, create_pool
+from storage.postgres.segmentation import cluster_models
+from storage.redis import keys, published
+from tests.support.clusters import clustered
+from tests.support.segmentation import counts_agree, drained, load_on
+from tests.support.service import Service
+from tests.support.waiting import eventually
+
+
+async def ciphertexts(connection: asyncpg.Connection, redis: Redis) -> list[bytes]:
+    """Return everything that is stored encrypted."""
+    rows = await connection.fetch(
+        "SELECT ciphertext FROM segment_posteriors UNION ALL SELECT ciphertext FROM clustering_models"
+    )
+    fields = await redis.hgetall(keys.experiment("cta"))
+    return [row["ciphertext"] for row in rows] + [
+        value for name, value in fields.items() if name == b"posterior" or name.startswith(b"model:")
+    ]
+
+
+def only_with_newest_key(secrets: Path, folder: Path) -> Secrets:
+    """Return the secrets as somebody has them whose keyset lacks the old keys."""
+    shutil.copytree(secrets, folder)
+    path = folder / "keyset.json"
+    keyset = json.loads(path.read_text())
+    keyset["key"] = keyset["key"][-1:]
+    path.write_text(json.dumps(keyset))
+    return load_secrets(folder)
+
+
+async def test_stored_state_is_encrypted_anew_while_users_come(
+    service: Service, worker: None, dsn: str, redis: Redis, tmp_path: Path
+) -> None:
+    await clustered(service)
+    folder = service.settings.secrets_directory
+    secrets = load_secrets(folder)
+    connection = await connect(dsn)
+    old = (await ciphertexts(connection, redis))[0][:5]
+    assert {each[:5] for each in await ciphertexts(connection, redis)} == {old}
+    assert len(await ciphertexts(connection, redis)) == 4  # the posterior and the model, in both stores
+    async with load_on(service) as answered:
+        await eventually(lambda: len(answered) > 20)
+        prepare_key(folder)
+        use_prepared_key(folder)
+        before = len(answered)
+        await eventually(lambda: len(answered) > before + 20)
+        done = await reencrypt(connection, redis, secrets)
+        assert done.unreadable == 0
+        assert done.replaced >= 2  # of the models; the posteriors may have been published anew before
+        before = len(answered)
+        await eventually(lambda: len(answered) > before + 20)
+    assert {each[:5] for each in await ciphertexts(connection, redis)} == {secrets.primary_prefix}
+    assert secrets.primary_prefix != old
+
+    variants = dict(answered)
+    assert all(variants[user] == variant for user, variant in answered), "a user's variant changed"
+    await drained(redis)
+    await counts_agree(dsn)
+    newest = only_with_newest_key(folder, tmp_path / "newest")
+    found = await published.load(redis, newest, "cta")
+    assert found is not None
+    assert found.posterior is not None
+    model = await cluster_models.load(connection, newest, found.experiment.number, 1)
+    assert len(model.numbers) == 3
+    assert not (await reencrypt(connection, redis, secrets)).replaced
+    await connection.close()
+
+
+async def test_a_worker_finishes_what_a_killed_command_left(service: Service, dsn: str, redis: Redis) -> None:
+    """Nothing is published meanwhile, as of an experiment that is complete. One posterior is damaged."""
+    connection = await connect(dsn)
+    for name in ("cta", "damaged", "later"):
+        await service.running(experiment_id=name)
+        await redis.hset(keys.experiment(name), "posterior:version", 1)
+    folder = service.settings.secrets_directory
+    secrets = load_secrets(folder)
+    for name in ("cta", "later"):
+        ciphertext = secrets.encrypt(b"state", f"posterior/{name}/1".encode())
+        await redis.hset(keys.experiment(name), "posterior", ciphertext)
+    await redis.hset(keys.experiment("damaged"), "posterior", secrets.encrypt(b"state", b"posterior/cta/1"))
+    pool = await create_pool(dsn, size=2)
+    reencryption = Reencryption(pool, redis, secrets)
+    await reencryption.run_once()
+    prepare_key(folder)
+    await reencryption.run_once()
+    assert secrets.primary_prefix == await prefix(redis, "cta"), "a key that is only prepared changes nothing"
+    use_prepared_key(folder)
+    await reencryption.run_once()
+    assert {await prefix(redis, name) for name in ("cta", "later")} == {secrets.primary_prefix}
+    assert await prefix(redis, "damaged") != secrets.primary_prefix
+    await close_pool(pool)
+    await connection.close()
+
+
+async def prefix(redis: Redis, experiment_id: str) -> bytes:
+    """Return the part of a published posterior that names its key."""
+    posterior = await redis.hget(keys.experiment(experiment_id), "posterior")
+    assert posterior is not None
+    return bytes(posterior[:5])
