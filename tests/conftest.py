@@ -20,7 +20,7 @@ from storage.engines.directory import DataDirectory
 from storage.engines.embedded import EmbeddedEngines, StoreUrls
 from storage.postgres.schema import migrate
 
-pytest_plugins = ["tests.support.service"]
+pytest_plugins = ["tests.support.service", "tests.support.event_log"]
 _TEMPLATE = "samplit_template"
 _IDENTITY = "5a" * 32
 _MEMORY_DISK_BYTES = 2 << 30  # a session's engines take some 300 MB

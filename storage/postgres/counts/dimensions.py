@@ -1,64 +1,18 @@
 """Counts of users by the values of each dimension and by day: recommendations rest on them, not on the whole log."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from allocator.experiment import Experiment
 from allocator.segmentation import DimensionCounts
-from storage.postgres.pool import Connection, columns
+from storage.postgres.counts.dimension_tally import MOST_VALUES
+from storage.postgres.pool import Connection
 
 KEPT_DAYS = 90
-_MOST_VALUES = 100  # of a dimension, on a day and in all that is read; the rest share 'other'
-_MOST_DIMENSIONS = 64  # of an experiment; no more are counted
 _MOST_CONDITIONAL_VALUES = 50  # values of a dimension in a segment by others
-_EVERYONE = ""
-# A success of a day that is not kept any more counts for nothing: it has no row.
-_ADD = """
-    WITH added AS (
-        SELECT * FROM unnest($1::int[], $2::text[], $3::date[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
-                $8::bigint[])
-            AS a (experiment_no, dimension, day, value, variant_no, visitors, trials, successes)
-    ), named AS (
-        SELECT experiment_no, dimension, sum(visitors) AS users, EXISTS (SELECT FROM dimension_counts d
-            WHERE (d.experiment_no, d.dimension) = (a.experiment_no, a.dimension)) AS known
-        FROM added a GROUP BY 1, 2
-    ), admitted AS (
-        SELECT experiment_no, dimension, known OR $10 >= (
-            row_number() OVER (PARTITION BY experiment_no, known ORDER BY users DESC, dimension)
-            + (SELECT count(DISTINCT dimension) FROM dimension_counts d WHERE d.experiment_no = n.experiment_no)
-        ) AS counts
-        FROM named n
-    ), sized AS (
-        SELECT experiment_no, dimension, day, value, sum(visitors) AS users, EXISTS (SELECT FROM dimension_counts d
-            WHERE (d.experiment_no, d.dimension, d.day, d.value) = (a.experiment_no, a.dimension, a.day, a.value)
-        ) AS known
-        FROM added a JOIN admitted USING (experiment_no, dimension) WHERE counts GROUP BY 1, 2, 3, 4
-    ), ranked AS (
-        SELECT *, known OR users > 0 AND $9 >= (
-            row_number() OVER (PARTITION BY experiment_no, dimension, day, known ORDER BY users DESC, value)
-            + (SELECT count(DISTINCT value) FROM dimension_counts d
-               WHERE (d.experiment_no, d.dimension, d.day) = (s.experiment_no, s.dimension, s.day))
-        ) AS own
-        FROM sized s
-    ), placed AS (
-        SELECT experiment_no, dimension, day, CASE WHEN own THEN value ELSE 'other' END AS value, variant_no,
-            sum(visitors) AS visitors, sum(trials) AS trials, sum(successes) AS successes
-        FROM added JOIN ranked USING (experiment_no, dimension, day, value) GROUP BY 1, 2, 3, 4, 5
-    )
-    INSERT INTO dimension_counts AS c
-    SELECT * FROM placed p WHERE visitors > 0 OR EXISTS (SELECT FROM dimension_counts d
-        WHERE (d.experiment_no, d.dimension, d.day, d.value, d.variant_no)
-            = (p.experiment_no, p.dimension, p.day, p.value, p.variant_no))
-    ORDER BY 1, 2, 3, 4, 5 -- so that drains cannot wait for each other in a ring
-    ON CONFLICT (experiment_no, dimension, day, value, variant_no) DO UPDATE SET
-        visitors = c.visitors + excluded.visitors, trials = c.trials + excluded.trials,
-        successes = c.successes + excluded.successes
-"""
 # What the log says of the days that are kept, by the values that have rows.
 _LOG = """
     SELECT experiment_no, dimension, day, CASE WHEN k.value IS NULL THEN 'other' ELSE k.value END AS value, variant_no,
@@ -119,27 +73,6 @@ _CONDITIONAL_COUNTS = """
     FROM users GROUP BY 1, 2, 3, 4
 """
 
-_Seen = Counter[tuple[str, str]]  # users by dimension and value
-
-
-class Assigned(NamedTuple):
-    """What users have in common who were assigned to a variant on a day."""
-
-    experiment: int
-    day: date
-    variant: int
-
-
-class _Change(NamedTuple):
-    experiment: int
-    dimension: str
-    day: date
-    value: str
-    variant: int
-    visitors: int
-    trials: int
-    successes: int
-
 
 class ConditionalCount(NamedTuple):
     """Mature users of one day, variant, segment by other dimensions, and value of the dimension."""
@@ -150,62 +83,6 @@ class ConditionalCount(NamedTuple):
     variant: int
     trials: int
     successes: int
-
-
-class Tally:
-    """Sums up what a batch of events adds."""
-
-    def __init__(self) -> None:
-        self._new: dict[Assigned, _Seen] = {}
-        self._back: dict[Assigned, _Seen] = {}
-        self._won: dict[Assigned, _Seen] = {}
-
-    def assigned(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
-        """Add new users, by their contexts."""
-        _see(self._new, users, contexts)
-
-    def came_back(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
-        """Add users who were assigned before; the day of `users` is the one on which they came back."""
-        _see(self._back, users, contexts)
-
-    def converted(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
-        """Add users who have become successes."""
-        _see(self._won, users, contexts)
-
-    def changes(self) -> list[_Change]:
-        """Return what is added to each count."""
-        changes: list[_Change] = []
-        for users in self._new.keys() | self._back.keys() | self._won.keys():
-            new, back, won = (part.get(users, Counter()) for part in (self._new, self._back, self._won))
-            for seen in new.keys() | back.keys() | won.keys():
-                dimension, value = seen
-                changes.append(
-                    _Change(
-                        experiment=users.experiment,
-                        dimension=dimension,
-                        day=users.day,
-                        value=value,
-                        variant=users.variant,
-                        visitors=new[seen] + back[seen],
-                        trials=new[seen],
-                        successes=won[seen],
-                    )
-                )
-        return changes
-
-
-def _see(part: dict[Assigned, _Seen], users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
-    kept = list(contexts)
-    seen = part.setdefault(users, Counter())
-    seen.update(chain.from_iterable(context.items() for context in kept))
-    seen[_EVERYONE, _EVERYONE] += len(kept)
-
-
-async def add(connection: Connection, tally: Tally) -> None:
-    """Add a batch, in the transaction that stores it."""
-    changes = tally.changes()
-    if changes:
-        await connection.execute(_ADD, *columns(changes, *_Change._fields), _MOST_VALUES, _MOST_DIMENSIONS)
 
 
 async def differences(connection: Connection, experiment_number: int | None = None) -> int:
@@ -227,7 +104,7 @@ async def read(
     connection: Connection, experiment: Experiment, variants: Sequence[int], first: date, end: date
 ) -> list[DimensionCounts]:
     """Return counts of these variants from `first` to before `end`: everyone's, then each dimension's by its name."""
-    rows = await connection.fetch(_READ, experiment.number, first, end, variants, _MOST_VALUES)
+    rows = await connection.fetch(_READ, experiment.number, first, end, variants, MOST_VALUES)
     arm_of = {number: arm for arm, number in enumerate(variants)}
     day_of = {day: index for index, day in enumerate(sorted({row["day"] for row in rows}))}
     values: dict[str, dict[str, int]] = {}

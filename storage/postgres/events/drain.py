@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent
-from storage.postgres.counts import dimensions, traffic
+from storage.postgres.counts import dimension_tally, traffic
 from storage.postgres.events.assignment_writer import assign, visit
 from storage.postgres.events.attribution import Counting, credit
 from storage.postgres.events.labels import Labeller
@@ -102,22 +102,22 @@ async def _note_traffic(
     users: Mapping[tuple[int, bytes], AssignmentEvent],
 ) -> None:
     """Count users by day and by their contexts, and note when they came."""
-    tally = dimensions.Tally()
+    tally = dimension_tally.Tally()
     visitors: Counter[tuple[int, date]] = Counter()
     for row in trials:
         number, day = row["experiment_no"], row["day"]
         visitors[number, day] += row["users"]
         contexts = (users[number, key].context for key in row["user_keys"])
-        tally.assigned(dimensions.Assigned(number, day, row["variant_no"]), contexts)
+        tally.assigned(dimension_tally.Assigned(number, day, row["variant_no"]), contexts)
     for row in visits:
         number, day = row["experiment_no"], row["seen_on"]
         visitors[number, day] += 1
-        tally.came_back(dimensions.Assigned(number, day, row["variant_no"]), [row["context"]])
+        tally.came_back(dimension_tally.Assigned(number, day, row["variant_no"]), [row["context"]])
     for row in successes:
-        users_of_day = dimensions.Assigned(row["experiment_no"], row["day"], row["variant_no"])
+        users_of_day = dimension_tally.Assigned(row["experiment_no"], row["day"], row["variant_no"])
         tally.converted(users_of_day, [row["context"]])
     await traffic.add_visitors(connection, visitors)
-    await dimensions.add(connection, tally)
+    await dimension_tally.add(connection, tally)
     await traffic.note_activity(
         connection,
         [(row["experiment_no"], row["latest"]) for row in trials],

@@ -1,9 +1,7 @@
 """Events into Postgres: counted once whatever is delivered twice, and a bad one does not stop the rest."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -12,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from allocator.experiment import Group, Reason
+from allocator.experiment import Reason
 from allocator.posterior.effective_trials import Count
 from allocator.posterior.tables import posterior_tables
 from server.runtime.worker import run_worker
@@ -21,88 +19,19 @@ from server.tasks import end, run_together
 from server.worker.drain import Drain
 from server.worker.shard_balance import ShardBalance
 from storage.encryption import load_secrets
-from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent, encode_event
+from storage.events import Event, encode_event
 from storage.postgres.counts import dimensions, recount, traffic
-from storage.postgres.events import drain
 from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import posteriors
 from storage.postgres.pool import connect
 from storage.redis import keys
 from storage.sealing import open_posterior
 from tests.conftest import Clock
+from tests.support.event_log import Log
 from tests.support.service import Service
 from tests.support.waiting import PATIENCE_SECONDS
 
 STREAM = keys.stream(0)
-
-
-@dataclass
-class Log:
-    """A database with one experiment, and events of it."""
-
-    connection: asyncpg.Connection
-    experiment: int
-    now: int
-    labeller: Labeller
-
-    def assigned(self, user: int, variant: int = 0, **fields: object) -> AssignmentEvent:
-        event = AssignmentEvent(
-            experiment=self.experiment,
-            user_key=user.to_bytes(16, "big"),
-            variant=variant,
-            segmentation_version=1,
-            segment=0,
-            segment_key="global",
-            reason=Reason.SAMPLED,
-            group=Group.ADAPTIVE,
-            posterior_version=0,
-            revision=2,
-            propensity=0.4,
-            marginal=0.4,
-            q_segment=0.4,
-            q_global=0.4,
-            context={"source": "x"},
-            assigned_at=self.now,
-        )
-        return msgspec.structs.replace(event, **fields)
-
-    def converted(self, user: int, event_id: str = "e", metric: str = "conversion") -> ConversionEvent:
-        return ConversionEvent(self.experiment, user.to_bytes(16, "big"), metric, event_id, 1.0, "", self.now)
-
-    @property
-    def today(self) -> int:
-        return self.now // 86_400
-
-    def visited(self, user: int, days_later: int) -> VisitEvent:
-        return VisitEvent(self.experiment, user.to_bytes(16, "big"), self.today + days_later)
-
-    async def visitors(self) -> dict[int, int]:
-        """By days from now."""
-        rows = await self.connection.fetch("SELECT day - DATE '1970-01-01', visitors FROM experiment_traffic_stats")
-        return {day - self.today: visitors for day, visitors in rows}
-
-    async def write(self, events: Sequence[Event]) -> set[int]:
-        return await drain.write(self.connection, events, self.labeller)
-
-    async def counts(self) -> list[tuple[int, int, int]]:
-        """(variant, trials, successes), which must be what the log says."""
-        rows = await self.connection.fetch(
-            "SELECT variant_no, sum(trials)::int, sum(successes)::int FROM segment_counts GROUP BY 1 ORDER BY 1"
-        )
-        recounted = await self.connection.fetch(
-            "SELECT variant_no, count(*)::int, count(converted_at)::int FROM assignments GROUP BY 1 ORDER BY 1"
-        )
-        assert rows == recounted
-        return [tuple(row) for row in rows]
-
-
-@pytest.fixture
-async def log(service: Service, dsn: str, clock: Clock, labeller: Labeller) -> AsyncIterator[Log]:
-    await service.running()
-    connection = await connect(dsn)
-    number = await connection.fetchval("SELECT experiment_no FROM experiments")
-    yield Log(connection, number, int(clock.now.timestamp()), labeller)
-    await connection.close()
 
 
 async def test_delivered_twice_counted_once(log: Log) -> None:
