@@ -4,6 +4,8 @@ Settings come from environment variables (SAMPLIT_…) and are validated at star
 """
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,8 +15,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OWNER_PLACEHOLDER = "{owner}"
+_PREFIX = "SAMPLIT_"
+_NO_SETTINGS = frozenset({"SAMPLIT_ADDRESS", "SAMPLIT_ADMIN_ADDRESS", "SAMPLIT_API_KEY", "SAMPLIT_TEST_DATA"})
+# Kubernetes sets these in every container beside a Service that is called samplit.
+_OF_KUBERNETES = re.compile(r"SAMPLIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 Port = Annotated[int, Field(ge=0, le=65535)]
 OptionalPort = Annotated[Port | None, BeforeValidator(lambda value: None if value in ("", "off") else value)]
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Return those of the variables that look like settings and are none, in order."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | _NO_SETTINGS
+    return sorted(
+        name for name in names if name.startswith(_PREFIX) and name not in known and not _OF_KUBERNETES.fullmatch(name)
+    )
 
 
 def default_data_directory() -> Path:
@@ -27,7 +41,7 @@ def default_data_directory() -> Path:
 class Settings(BaseSettings):
     """The settings of an operator. Durations are in seconds. The descriptions make docs/reference/settings.md."""
 
-    model_config = SettingsConfigDict(env_prefix="SAMPLIT_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     data_dir: Path = Field(
         default_factory=default_data_directory,
@@ -54,10 +68,18 @@ class Settings(BaseSettings):
         default=None, description="PEM file of the certificate chain; both planes then speak TLS"
     )
     tls_private_key_file: Path | None = Field(default=None, description="PEM file of the private key")
+    tls_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authority that signed the certificate: the commands of samplit trust it",
+    )
     allow_plaintext: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
     appendfsync: Literal["always", "everysec"] = Field(
         default="always",
         description="when the embedded Valkey writes to disk: always before it answers, or once a second",
+    )
+    allow_volatile_redis: bool = Field(
+        default=False,
+        description="allow a Redis without an append-only file: a restart of it loses what no worker has stored yet",
     )
     shards: int = Field(
         default=1,
@@ -72,7 +94,7 @@ class Settings(BaseSettings):
         default=0.25, gt=0, le=60, description="least time between two posteriors of an experiment"
     )
     drain_batch: int = Field(
-        default=200, ge=1, le=10_000, description="how many stream entries a worker stores in one transaction"
+        default=5_000, ge=1, le=50_000, description="how many events a worker stores in one transaction, at most"
     )
     poll_interval: float = Field(
         default=2.0, gt=0, le=60, description="time after which a server finds a change whose change notice it missed"
@@ -152,5 +174,5 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if value is not None:
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-                variables[f"SAMPLIT_{name.upper()}"] = text
+                variables[f"{_PREFIX}{name.upper()}"] = text
         return variables

@@ -34,11 +34,17 @@ class Plane(Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """The host:port of a plane, the API key, and the certificates to trust; None means plaintext."""
+    """The host:port of a plane, the API key, and how to trust the server.
+
+    certificates: those to trust; None means those of the system. server_name: the name in the server's certificate, if
+    that is not the host.
+    """
 
     address: str
     key: str
-    certificates: bytes | None
+    is_tls: bool = False
+    certificates: bytes | None = None
+    server_name: str | None = None
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -52,7 +58,8 @@ def find_target(plane: Plane, address: str | None, data_dir: Path | None) -> Tar
         CommandError: no address is known, or the key or the certificates cannot be read.
     """
     settings = load_settings(data_dir=data_dir)
-    certificate_file = os.environ.get("SAMPLIT_TLS_CA_FILE")
+    ca_file, server_name = settings.tls_ca_file, None
+    is_tls = ca_file is not None
     if not address:
         endpoints = read_endpoints(settings.endpoints_file)
         if endpoints is None:
@@ -61,15 +68,16 @@ def find_target(plane: Plane, address: str | None, data_dir: Path | None) -> Tar
                 f"or say where it listens with --address or {plane.value}"
             )
         address = endpoints.allocation if plane is Plane.ALLOCATION else endpoints.admin
-        certificate_file = certificate_file or endpoints.tls_certificate_file
-    if not certificate_file and not settings.allow_plaintext and _host(address) not in LOOPBACK:
+        is_tls, server_name = is_tls or endpoints.tls, endpoints.tls_server_name
+        ca_file = ca_file or (Path(endpoints.tls_ca_file) if endpoints.tls_ca_file else None)
+    if not is_tls and not settings.allow_plaintext and _host(address) not in LOOPBACK:
         raise CommandError(
             f"the API key would travel to {address} in the clear: "
             "set SAMPLIT_TLS_CA_FILE, or SAMPLIT_ALLOW_PLAINTEXT=true"
         )
-    certificates = _read(Path(certificate_file), "SAMPLIT_TLS_CA_FILE") if certificate_file else None
+    certificates = _read(ca_file, "SAMPLIT_TLS_CA_FILE") if ca_file else None
     key = os.environ.get("SAMPLIT_API_KEY") or _read(settings.api_key_file, "SAMPLIT_API_KEY").decode().strip()
-    return Target(address, key, certificates)
+    return Target(address, key, is_tls, certificates, server_name)
 
 
 @contextmanager
@@ -82,16 +90,22 @@ def open_service(
         CommandError: the server was not found, or a call inside the block failed; says what the server answered.
     """
     target = find_target(plane, address, data_dir)
-    if target.certificates is None:
-        channel = grpc.insecure_channel(target.address, _CHANNEL_OPTIONS)
-    else:
-        credentials = grpc.ssl_channel_credentials(target.certificates)
-        channel = grpc.secure_channel(target.address, credentials, _CHANNEL_OPTIONS)
+    channel = _open_channel(target)
     with channel:
         try:
             yield stub(grpc.intercept_channel(channel, BearerKey(target.key)))
         except grpc.RpcError as error:
             raise CommandError(describe_call(error, target.address)) from None
+
+
+def _open_channel(target: Target) -> grpc.Channel:
+    if not target.is_tls:
+        return grpc.insecure_channel(target.address, _CHANNEL_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(target.certificates)
+    options: tuple[tuple[str, str | int], ...] = _CHANNEL_OPTIONS
+    if target.server_name is not None:
+        options += (("grpc.ssl_target_name_override", target.server_name),)
+    return grpc.secure_channel(target.address, credentials, options)
 
 
 def _host(address: str) -> str:

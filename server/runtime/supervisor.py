@@ -13,7 +13,8 @@ import structlog
 from server.clock import system_clock
 from server.runtime import ports, scrape
 from server.runtime.bootstrap import prepare_stores
-from server.runtime.endpoints import Endpoints, write_endpoints
+from server.runtime.certificates import Trust, check_certificate
+from server.runtime.endpoints import Endpoints, connectable, join_host, write_endpoints
 from server.runtime.process_keeper import Keeper, insist
 from server.settings import Settings
 from server.tasks import end
@@ -43,8 +44,8 @@ class Supervisor:
         SIGUSR2 replaces the children.
 
         Raises:
-            EmbeddedError, PortInUseError, StoreUnavailableError, SecretsUnusableError, ChildFailedError: something did
-                not start. Nothing is left running then.
+            CertificateError, EmbeddedError, PortInUseError, StoreUnavailableError, SecretsUnusableError,
+                ChildFailedError: something did not start. Nothing is left running then.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,11 +68,14 @@ class Supervisor:
 
     async def _start(self, stack: AsyncExitStack, started: Callable[[Endpoints], None]) -> list[asyncio.Task[None]]:
         """Start everything, and return the tasks that keep it alive. `stack` learns how to stop it."""
+        trust = check_certificate(self._settings)
+        if trust is not None and not trust.is_trusted:
+            self._report("set SAMPLIT_TLS_CA_FILE to the authority of the certificate: commands cannot verify it")
         directory = DataDirectory.open(self._settings.data_dir)
         stack.callback(directory.close)
         for name in await directory.stop_orphans():
             self._report(f"stopped {name}, left by an earlier server")
-        endpoints, environment = self._reserve_ports(stack)
+        endpoints, environment = self._reserve_ports(stack, trust)
         compiling = asyncio.create_task(_compile_kernels())
         stack.push_async_callback(end, compiling)
         keepers = await self._start_stores(stack, directory, environment)
@@ -84,7 +88,7 @@ class Supervisor:
         started(endpoints)
         return keepers
 
-    def _reserve_ports(self, stack: AsyncExitStack) -> tuple[Endpoints, dict[str, str]]:
+    def _reserve_ports(self, stack: AsyncExitStack, trust: Trust | None) -> tuple[Endpoints, dict[str, str]]:
         settings = self._settings
         reserved = []
         for port in (settings.port, settings.admin_port):
@@ -92,15 +96,17 @@ class Supervisor:
             stack.callback(reserved[-1].release)
         processes = scrape.Processes(settings.metrics_directory)
         metrics = stack.enter_context(scrape.serving(settings, processes))
-        certificate = settings.tls_certificate_file
-        numbers = [str(port.number) for port in reserved]
+        allocation, admin = (port.number for port in reserved)
+        host = connectable(settings.host)
         endpoints = Endpoints(
-            allocation=f"{settings.host}:{numbers[0]}",
-            admin=f"{settings.host}:{numbers[1]}",
-            tls_certificate_file=str(certificate.resolve()) if certificate else None,
+            allocation=join_host(host, allocation),
+            admin=join_host(host, admin),
+            tls=trust is not None,
+            tls_ca_file=str(trust.ca_file) if trust and trust.ca_file else None,
+            tls_server_name=trust.server_name if trust else None,
             metrics=metrics,
         )
-        environment = settings.environment() | dict(zip(("SAMPLIT_PORT", "SAMPLIT_ADMIN_PORT"), numbers, strict=True))
+        environment = settings.environment() | {"SAMPLIT_PORT": str(allocation), "SAMPLIT_ADMIN_PORT": str(admin)}
         if metrics is not None:
             environment[scrape.FOLDER_VARIABLE] = str(settings.metrics_directory.absolute())
         return endpoints, environment

@@ -30,6 +30,7 @@ from tests.faults.installation import (
     scrape,
     still_running,
 )
+from tests.support.certificates import make_authority, make_signed
 from tests.support.service import experiment
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
@@ -307,6 +308,30 @@ async def test_external_stores_with_tls_and_one_more_worker(
     assert await connection.fetchval("SELECT to_regclass('samplit.experiments')") is None
     await connection.close()
     assert await redis.keys("samplit:*") == []
+
+
+async def test_commands_verify_a_server_that_listens_everywhere(folder: Path) -> None:
+    """Its certificate has a name in DNS alone, and an authority of its own signed it."""
+    authority = make_authority(folder.parent)
+    pair = make_signed(folder.parent, authority, "DNS:samplit.example.com")
+    tls = {
+        "SAMPLIT_TLS_CERTIFICATE_FILE": str(pair.certificate),
+        "SAMPLIT_TLS_PRIVATE_KEY_FILE": str(pair.key),
+        "SAMPLIT_TLS_CA_FILE": str(authority.certificate),
+    }
+    installation = Installation(folder, "--host", "0.0.0.0", **tls)  # noqa: S104 (a port of this test)
+    try:
+        endpoints = await installation.start()
+        assert endpoints.admin.startswith("127.0.0.1:")
+        data = ("--data-dir", str(folder))
+        created = await asyncio.to_thread(cli, "experiments", "create", "T", "--variant", "A", "--variant", "B", *data)
+        assert created.returncode == 0, created.stderr
+        pasted = await asyncio.to_thread(
+            subprocess.run, shlex.split(first_call(installation.output)), capture_output=True, text=True, check=False
+        )
+        assert pasted.returncode == 0, pasted.stderr
+    finally:
+        await installation.stop()
 
 
 def test_a_port_in_use_is_noticed(folder: Path) -> None:

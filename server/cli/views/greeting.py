@@ -29,9 +29,11 @@ def greet(console: Console, settings: Settings, endpoints: Endpoints) -> None:
 
 def _first_call(settings: Settings, endpoints: Endpoints) -> str:
     """Return a grpcurl command that creates an experiment, by reflection, under an id that is free."""
-    security = ["-plaintext"]
-    if endpoints.tls_certificate_file:
-        security = ["-cacert", endpoints.tls_certificate_file]
+    security = [] if endpoints.tls else ["-plaintext"]
+    if endpoints.tls_ca_file:
+        security += ["-cacert", endpoints.tls_ca_file]
+    if endpoints.tls_server_name:
+        security += ["-authority", endpoints.tls_server_name]
     key = settings.api_key_file.read_text().strip()
     body = {
         "experiment": {
