@@ -3,7 +3,7 @@
 What is made here are functions from a number to bytes, as the generator wants them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 from samplit.allocation.v1 import allocation_service_pb2 as pb
@@ -34,21 +34,38 @@ def users(experiment_id: str, prefix: str, *, segmented: bool = False) -> Callab
 
     Raises ValueError if the prefix is too long, in UTF-8, for a length of one byte.
     """
+    return joined([head(experiment_id)], prefix, contexts() if segmented else [])
+
+
+def head(experiment_id: str) -> bytes:
+    """How an AllocateUserRequest begins."""
+    return pb.AllocateUserRequest(experiment_id=experiment_id).SerializeToString()
+
+
+def contexts() -> list[bytes]:
+    """How AllocateUserRequests end: web contexts of 8 sources, 5 countries and 4 user agents."""
+    return [
+        tail(utm_source=source, user_agent=agent, country_code=country)
+        for source, country, agent in product(SOURCES, COUNTRIES, USER_AGENTS)
+    ]
+
+
+def tail(**context: str) -> bytes:
+    """How an AllocateUserRequest with this web context ends."""
+    return pb.AllocateUserRequest(web=WebContext(**context)).SerializeToString()
+
+
+def joined(heads: Sequence[bytes], prefix: str, tails: Sequence[bytes]) -> Callable[[int], bytes]:
+    """As `users`, with heads that take turns, and tails that are dealt to the users.
+
+    Raises ValueError if the prefix is too long, in UTF-8, for a length of one byte.
+    """
     length = len(prefix.encode()) + 10
     if length > 127:
         raise ValueError(f"the prefix may have at most 117 bytes, has {length - 10}")
-    fixed = pb.AllocateUserRequest(experiment_id=experiment_id).SerializeToString()
-    head = fixed + _IDENTIFIER + bytes([length]) + prefix.encode()
-    if not segmented:
-        return lambda number: head + b"%010d" % number
-    contexts = [
-        pb.AllocateUserRequest(
-            web=WebContext(utm_source=source, user_agent=agent, country_code=country)
-        ).SerializeToString()
-        for source, country, agent in product(SOURCES, COUNTRIES, USER_AGENTS)
-    ]
-    many = len(contexts)
-    return lambda number: head + b"%010d" % number + contexts[number * _STRIDE % many]
+    user = _IDENTIFIER + bytes([length]) + prefix.encode()
+    tails = tails or [b""]
+    return lambda number: heads[number % len(heads)] + user + b"%010d" % number + tails[number * _STRIDE % len(tails)]
 
 
 def returning(user: Callable[[int], bytes], pool: int) -> Callable[[int], bytes]:

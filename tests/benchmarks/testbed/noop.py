@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import allocation_service_pb2_grpc as pb_grpc
 
+from server.allocation.change_feed import ChangeFeed
 from server.api.authentication import Authenticator, hash_key
 from server.api.interceptor import AuthInterceptor
 from server.runtime.data_servers import SCOPES
@@ -38,7 +39,7 @@ class OneKey(Authenticator):
     """As ours, with one key that needs no store."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(Redis())
+        super().__init__(Redis(), ChangeFeed(Redis()), poll_interval=60.0)
         secret_hash = hash_key(text)
         self._keys = {secret_hash: ActiveKey("noop", secret_hash, ("allocate",))}
 

@@ -1,19 +1,24 @@
 """The load generator against real gRPC servers: what it sends arrives, what it says of the answers is so."""
 
 import asyncio
+import re
+import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import allocation_service_pb2_grpc as pb_grpc
 
-from tests.benchmarks.load import frames, messages
+from tests.benchmarks.load import frames, messages, program
 from tests.benchmarks.load.generator import closed_loop, connected, open_loop
 from tests.benchmarks.load.http2 import Connection, Reply
+from tests.benchmarks.load.program import Load, LoadError, send
 from tests.benchmarks.testbed import noop
 from tests.benchmarks.testbed.noop import Hold
 
@@ -26,9 +31,15 @@ class Echo(pb_grpc.AllocationServiceServicer):
 
     def __init__(self) -> None:
         self.calls = self.under_way = self.most = 0
+        self.requests: list[bytes] = []
+        self.traces: set[str] = set()
+        self.times_left: list[float | None] = []
 
     async def AllocateUser(self, request: pb.AllocateUserRequest, context: grpc.aio.ServicerContext) -> object:  # noqa: N802
         self.calls += 1
+        self.requests.append(request.SerializeToString(deterministic=True))
+        self.traces |= {value for name, value in context.invocation_metadata() if name == "traceparent"}
+        self.times_left.append(context.time_remaining())
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -45,13 +56,17 @@ class Echo(pb_grpc.AllocationServiceServicer):
         finally:
             self.under_way -= 1
 
+    async def AllocateUsers(self, request: pb.AllocateUsersRequest, context: grpc.aio.ServicerContext) -> object:  # noqa: N802
+        self.requests.append(request.SerializeToString(deterministic=True))
+        return pb.AllocateUsersResponse()
+
 
 @asynccontextmanager
-async def serving(port: int = 0, **options: int) -> AsyncIterator[tuple[Echo, int]]:
+async def serving(port: int = 0, address: str = "", **options: int) -> AsyncIterator[tuple[Echo, int]]:
     echo = Echo()
     server = grpc.aio.server(options=[(f"grpc.{name}", value) for name, value in options.items()])
     pb_grpc.add_AllocationServiceServicer_to_server(echo, server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port(address or f"127.0.0.1:{port}")
     await server.start()
     try:
         yield echo, port
@@ -160,6 +175,111 @@ async def test_the_open_loop_keeps_its_rate_and_sees_a_stall() -> None:
     assert outcome.rate == outcome.calls / outcome.seconds
     assert sum(outcome.latencies > 0.2) >= 19  # the calls due in the first half of the stall
     assert outcome.quantile(1.0) == max(outcome.latencies)
+
+
+def on_loopback(port: int, **options: object) -> Load:
+    given = {"heads": (messages.head("e"),), "connections": 2, "concurrency": 8, "calls": 400, "seconds": 30.0}
+    return Load(**({"address": f"127.0.0.1:{port}", "key": "key", "prefix": "u"} | given | options))
+
+
+@pytest.fixture
+def compiled() -> None:
+    if not any(map(shutil.which, program._COMPILERS)):
+        pytest.skip("there is no C compiler")
+
+
+@pytest.fixture(params=["compiled", "interpreted"])
+def each_program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "interpreted":
+        monkeypatch.setattr(program, "_COMPILERS", ())
+    else:
+        request.getfixturevalue("compiled")
+    program.program.cache_clear()
+    yield
+    program.program.cache_clear()
+
+
+@pytest.mark.usefixtures("each_program")
+async def test_a_program_sends_what_messages_makes_and_counts_the_statuses() -> None:
+    async with serving() as (echo, port):
+        tails = tuple(messages.contexts())
+        report = await send(on_loopback(port, tails=tails, prefix="ünï-", first=100))
+        user = messages.users("e", "ünï-", segmented=True)
+        assert sorted(echo.requests) == sorted(user(number) for number in range(100, 500))
+        assert (report.calls, report.total, report.statuses) == (400, 400, {OK: 400})
+        assert report.rate == 400 / report.seconds
+        assert 0.001 < report.ok_times.quantile(0.5) <= report.all_times.quantile(0.99) <= report.seconds
+        bad = await send(on_loopback(port, body=request("bad"), calls=20))
+        assert bad.statuses == {INVALID_ARGUMENT: 20}
+        assert np.isnan(bad.ok_times.quantile(0.5))
+        assert (await send(on_loopback(port, key=None, calls=20))).statuses == {UNAUTHENTICATED: 20}
+        slow = await send(on_loopback(port, body=request("slow"), calls=8, timeout=0.1))
+        assert slow.statuses == {DEADLINE_EXCEEDED: 8}
+
+
+@pytest.mark.usefixtures("each_program")
+async def test_a_program_sends_users_who_return_and_batches() -> None:
+    async with serving() as (echo, port):
+        heads = tuple(messages.head(each) for each in "abc")
+        shares = {"returning": 0.3, "pool": 20, "known_prefix": "known-"}
+        await send(on_loopback(port, heads=heads, **shares))
+        new, known = messages.joined(heads, "u", []), messages.joined(heads, "known-", [])
+        expected = messages.mix(new, messages.returning(known, 20), 0.3)
+        assert sorted(echo.requests) == sorted(expected(number) for number in range(400))
+        echo.requests.clear()
+        await send(on_loopback(port, path=messages.ALLOCATE_USERS, batch=3_000, calls=5))
+        user = messages.users("e", "u")
+        assert sorted(echo.requests) == sorted(messages.batch(user, first, 3_000) for first in range(0, 15_000, 3_000))
+
+
+@pytest.mark.usefixtures("each_program")
+async def test_a_program_survives_the_age_of_connections() -> None:
+    ages = {"max_connection_age_ms": 100, "max_connection_age_grace_ms": 2000}
+    async with serving(**ages) as (echo, port):
+        report = await send(on_loopback(port, calls=None, seconds=0.5))
+    assert report.statuses == {OK: report.calls}
+    assert report.total == echo.calls
+
+
+@pytest.mark.usefixtures("each_program")
+async def test_a_program_keeps_its_rate_and_sees_a_stall() -> None:
+    bodies = {"body": request("stall"), "calls": 1}
+    async with serving() as (_, port):
+        steady = send(on_loopback(port, rate=200.0, seconds=0.75, calls=None))
+        stall = send(on_loopback(port, **bodies))
+        report, _ = await asyncio.gather(steady, stall)
+    assert (report.calls, report.statuses) == (150, {OK: 150})
+    assert 0.74 < report.seconds < 0.95
+    assert report.all_times.quantile(0.95) > 0.1  # due while nothing moved, and no later than the middle of it
+
+
+async def test_the_load_is_shared_by_processes() -> None:
+    async with serving() as (echo, port):
+        report = await send(on_loopback(port, calls=300), processes=3)
+    assert (report.calls, report.statuses, len(set(echo.requests))) == (300, {OK: 300}, 300)
+
+
+@pytest.mark.usefixtures("each_program")
+async def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(LoadError, match=r"127\.0\.0\.1:1\b"):
+        await send(on_loopback(1))
+
+
+@pytest.mark.usefixtures("compiled")
+async def test_calls_that_do_not_fit_wait_and_headers_vary() -> None:
+    async with serving(max_concurrent_streams=4) as (echo, port):
+        report = await send(on_loopback(port, connections=1, concurrency=32, varying=True))
+    assert (report.statuses, echo.most) == ({OK: 400}, 4)
+    assert all(7 < left < 11 for left in echo.times_left)
+    assert len(echo.traces) == 400
+    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace) for trace in echo.traces)
+
+
+@pytest.mark.usefixtures("compiled")
+async def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s"
+    async with serving(address=address) as (_, _):
+        assert (await send(on_loopback(0, address=address))).statuses == {OK: 400}
 
 
 @pytest.mark.parametrize("segmented", [False, True])
