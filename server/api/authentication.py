@@ -9,6 +9,7 @@ import structlog
 
 from allocator.errors import KeyInvalidError, KeyMissingError, ScopeMissingError
 from server.allocation.change_feed import ChangeFeed
+from server.clock import Clock
 from server.maintenance.api_keys import hash_key
 from storage.postgres.operations.api_keys import ActiveKey
 from storage.redis import api_keys, completeness
@@ -23,10 +24,12 @@ _RELOAD_SECONDS = 1.0  # an unknown key makes the copy be read again, but no mor
 class Authenticator:
     """Checks keys in memory. The copy is read again from Redis after a change notice, and at every poll interval."""
 
-    def __init__(self, redis: Client, changes: ChangeFeed, poll_interval: float) -> None:
+    def __init__(self, redis: Client, changes: ChangeFeed, poll_interval: float, clock: Clock) -> None:
         self._redis = redis
+        self._clock = clock
         self._poll_interval = poll_interval
         self._keys: Mapping[bytes, ActiveKey] = {}
+        self._expired: set[bytes] = set()
         self._subscribers: list[Callable[[], None]] = []
         self._reloaded_at = float("-inf")
         changes.subscribe("keys", self._take)
@@ -34,6 +37,7 @@ class Authenticator:
     async def run(self) -> None:
         """Poll until cancelled, through outages of Redis."""
         while True:
+            self._note_expired()
             try:
                 await self.reload()
             except Exception as error:
@@ -46,12 +50,23 @@ class Authenticator:
         active = await api_keys.load(self._redis)
         if active != self._keys and (active or await completeness.is_complete(self._redis)):
             self._keys = active
-            for subscriber in self._subscribers:
-                subscriber()
+            self._tell_subscribers()
 
     def on_change(self, subscriber: Callable[[], None]) -> None:
-        """Call `subscriber` whenever a key was added, changed or revoked."""
+        """Call `subscriber` whenever a key was added, changed or revoked, or has expired."""
         self._subscribers.append(subscriber)
+
+    def _note_expired(self) -> None:
+        """Tell the subscribers if a key has expired since the last look: they may remember that it was accepted."""
+        now = self._clock()
+        expired = {secret_hash for secret_hash, key in self._keys.items() if key.has_expired(now)}
+        if expired - self._expired:
+            self._tell_subscribers()
+        self._expired = expired
+
+    def _tell_subscribers(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber()
 
     async def _take(self, _: ChangeNotice) -> None:
         await self.reload()
@@ -68,6 +83,8 @@ class Authenticator:
             if time.monotonic() - self._reloaded_at > _RELOAD_SECONDS:
                 return None
             raise KeyInvalidError("this API key is unknown or revoked")
+        if key.has_expired(self._clock()):
+            raise KeyInvalidError("this API key has expired")
         if scope not in key.scopes:
             raise ScopeMissingError(f"this API key lacks the scope {scope!r}", required_scope=scope)
         return key

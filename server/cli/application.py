@@ -79,7 +79,7 @@ class SamplitGroup(LazyGroup):
             "server.cli.commands.replay:replay_log",
             "Replay a logged experiment through the running server.",
         ),
-        LazyCommand("keys", "server.cli.operations.keys:app", "API keys: create, list, revoke."),
+        LazyCommand("keys", "server.cli.operations.keys:app", "API keys: create, list, rotate, revoke."),
         LazyCommand("experiments", "server.cli.commands.experiments:app", "Create experiments and change their state."),
         LazyCommand(
             "segmentation",

@@ -1,4 +1,4 @@
-"""API keys: made, revoked, and published to the servers.
+"""API keys: made, replaced by new ones, revoked, and published to the servers.
 
 A key is the text "samplit_ID_SECRET". Its owner sees the text once; only a hash of it is stored.
 """
@@ -6,7 +6,7 @@ A key is the text "samplit_ID_SECRET". Its owner sees the text once; only a hash
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 from allocator.errors import InvalidFieldError
@@ -53,14 +53,24 @@ def hash_key(text: str) -> bytes:
 
 
 async def create(
-    connection: Connection, redis: Client, *, name: str, scopes: Sequence[str], actor: str, now: datetime
+    connection: Connection,
+    redis: Client,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    lifetime: timedelta | None = None,
+    actor: str,
+    now: datetime,
 ) -> NewKey:
-    """Make a key, store and publish it. Raises InvalidFieldError for a scope that is not in SCOPES."""
+    """Make a key, store and publish it. lifetime: after it the key expires; None for never.
+
+    Raises InvalidFieldError for a scope that is not in SCOPES.
+    """
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown:
         raise InvalidFieldError.of("scope", f"must be one of {', '.join(SCOPES)}; is {unknown[0]!r}")
     key = new_key()
-    await add(connection, redis, key, name=name, scopes=scopes, actor=actor, now=now)
+    await add(connection, redis, key, name=name, scopes=scopes, lifetime=lifetime, actor=actor, now=now)
     return key
 
 
@@ -71,6 +81,7 @@ async def add(
     *,
     name: str,
     scopes: Sequence[str],
+    lifetime: timedelta | None = None,
     actor: str,
     now: datetime,
 ) -> None:
@@ -81,10 +92,51 @@ async def add(
         name=name,
         secret_hash=key.secret_hash,
         scopes=tuple(scopes),
+        expires_at=None if lifetime is None else now + lifetime,
         actor=actor,
         now=now,
     )
     await publish_api_keys(connection, redis)
+
+
+async def rotate(
+    connection: Connection,
+    redis: Client,
+    key_id: str,
+    *,
+    grace: timedelta,
+    lifetime: timedelta | None = None,
+    actor: str,
+    now: datetime,
+) -> NewKey:
+    """Make a key with the name and the scopes of another one, which expires after `grace`. Publish both.
+
+    lifetime: of the new key; None for as long as the old one was made for. Raises InvalidFieldError if the old key does
+    not work any more, or was replaced already.
+    """
+    key = new_key()
+    async with connection.transaction():
+        old = await stored_keys.get_locked(connection, key_id)
+        if old is None or old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+            raise InvalidFieldError.of("key_id", f"there is no key {key_id!r} that works")
+        if old.replaced_by is not None:
+            raise InvalidFieldError.of("key_id", f"the key {key_id} was replaced already, by {old.replaced_by}")
+        if lifetime is None and old.expires_at is not None:
+            lifetime = old.expires_at - old.created_at
+        await stored_keys.insert(
+            connection,
+            key_id=key.key_id,
+            name=old.name,
+            secret_hash=key.secret_hash,
+            scopes=old.scopes,
+            expires_at=None if lifetime is None else now + lifetime,
+            actor=actor,
+            now=now,
+        )
+        ends_at = now + grace if old.expires_at is None else min(old.expires_at, now + grace)
+        await stored_keys.replace(connection, old, key.key_id, expires_at=ends_at, actor=actor, now=now)
+    await publish_api_keys(connection, redis)
+    return key
 
 
 async def revoke(connection: Connection, redis: Client, key_id: str, *, actor: str, now: datetime) -> bool:

@@ -38,7 +38,7 @@ class Application:
         self._redis = redis
         secrets = load_secrets(settings.secrets_directory)
         self.data_plane = compose_data_plane(settings, secrets, pool, redis)
-        self._authenticator = Authenticator(redis, self.data_plane.changes, settings.poll_interval)
+        self._authenticator = Authenticator(redis, self.data_plane.changes, settings.poll_interval, clock)
         self._training_queue = TrainingQueue(settings.stores[0], pool)
         self._health = Health((SERVICE, *control_plane.SERVICES))
         self._health_reporter = self._compose_health_reporter(settings)

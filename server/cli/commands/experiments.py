@@ -1,6 +1,5 @@
 """`samplit experiments`: creates, lists, shows, starts, pauses and completes them."""
 
-import re
 from enum import Enum
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from samplit.admin.v1.experiment_service_pb2 import (
 from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 
 from server.cli.client import open_service
+from server.cli.durations import parse_seconds
 from server.cli.errors import CommandError
 from server.cli.options import AdminAddress, DataDirectory, ExperimentId
 from server.cli.paging import read_list
@@ -171,16 +171,6 @@ def complete(
     with open_service(ExperimentServiceStub, address, data_dir) as service:
         service.CompleteExperiment(request)
     typer.echo(f"{experiment_id} is COMPLETED; everyone gets {winner}")
-
-
-def parse_seconds(text: str) -> int:
-    """Return the seconds of a duration such as 90s, 30m, 12h or 7d. Raises CommandError."""
-    match = re.fullmatch(r"(\d{1,7})([smhd])", text)
-    if text == "0":
-        return 0
-    if match is None:
-        raise CommandError(f"{text!r} is no duration: use a number with s, m, h or d, such as 12h")
-    return int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]
 
 
 def parse_variant(text: str) -> Variant:

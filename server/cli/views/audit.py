@@ -14,6 +14,7 @@ from samplit.admin.v1.audit_service_pb2 import AuditEvent
 _MOST_CHANGES = 4
 _LONGEST_VALUE = 40
 _LEAST_WIDTH = 20
+_ID_WIDTH = 8  # of an API key's id
 _FIRST = ("name", "state")  # shown before other fields, because they say most of a new experiment
 _ABSENT = object()
 
@@ -22,12 +23,13 @@ def audit_table(events: Sequence[AuditEvent]) -> Table:
     """Show a row for each event."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("When, UTC", no_wrap=True)
-    table.add_column("Who", no_wrap=True)
+    table.add_column("Who", overflow="fold", min_width=_ID_WIDTH)
     table.add_column("What", overflow="fold", min_width=_LEAST_WIDTH)
     table.add_column("Change", overflow="fold")
     for event in events:
         what = f"{event.action}\n{event.experiment_id}".rstrip()
-        table.add_row(f"{event.at.ToDatetime(UTC):%Y-%m-%d %H:%M}", Text(event.actor), Text(what), Text(_change(event)))
+        who = f"{event.actor}\n{event.actor_name}".rstrip()
+        table.add_row(f"{event.at.ToDatetime(UTC):%Y-%m-%d %H:%M}", Text(who), Text(what), Text(_change(event)))
     return table
 
 

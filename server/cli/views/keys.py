@@ -10,11 +10,17 @@ from storage.postgres.operations.api_keys import ApiKey
 
 
 def keys_table(keys: Sequence[ApiKey]) -> Table:
-    """Show a row for each key, with the minutes (UTC) in which it was created and revoked."""
-    table = Table("key", "name", "scopes", "created", "revoked")
+    """Show a row for each key, with the minutes (UTC) in which it was created, expires, and was revoked."""
+    table = Table("key", "name", "scopes", "created", "expires", "revoked", "replaced by")
     for key in keys:
         table.add_row(
-            key.key_id, Text(key.name), ", ".join(key.scopes), _minute(key.created_at), _minute(key.revoked_at)
+            key.key_id,
+            Text(key.name),
+            ", ".join(key.scopes),
+            _minute(key.created_at),
+            _minute(key.expires_at),
+            _minute(key.revoked_at),
+            key.replaced_by or "",
         )
     return table
 

@@ -8,8 +8,9 @@ from storage.postgres.pool import Connection
 
 SAMPLIT = "samplit"  # the actor of what Samplit does by itself
 _LIST = """
-    SELECT event_no AS number, at, actor, action, coalesce(experiment_id, '') AS experiment_id, before, after
-    FROM audit_events LEFT JOIN experiments USING (experiment_no)
+    SELECT event_no AS number, at, actor, coalesce(k.name, '') AS actor_name, action,
+        coalesce(experiment_id, '') AS experiment_id, before, after
+    FROM audit_events LEFT JOIN experiments USING (experiment_no) LEFT JOIN api_keys k ON k.key_id = actor
     WHERE ($1::int IS NULL OR experiment_no = $1) AND ($2 = '' OR actor = $2) AND starts_with(action, $3)
         AND ($4::timestamptz IS NULL OR at >= $4) AND ($5::timestamptz IS NULL OR at < $5)
         AND ($6::bigint IS NULL OR event_no < $6)
@@ -19,11 +20,15 @@ _LIST = """
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """A change. `before` and `after` have what differs; `experiment_id` is empty if the whole installation changed."""
+    """A change. `before` and `after` have what differs; `experiment_id` is empty if the whole installation changed.
+
+    `actor_name` is the name of the API key that `actor` names, and empty if it names none.
+    """
 
     number: int
     at: datetime
     actor: str
+    actor_name: str
     action: str
     experiment_id: str
     before: dict[str, Any]

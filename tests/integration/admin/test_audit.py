@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from pogo_core.util import migrate as pogo
 from redis.asyncio import Redis
-from samplit.admin.v1 import experiment_pb2
+from samplit.admin.v1 import experiment_pb2, experiment_service_pb2
 
 from server.maintenance import api_keys
 from server.runtime.bootstrap import prepare_stores
@@ -316,6 +316,30 @@ async def test_keys_leave_events_without_secrets(service: Service, clock: Clock,
     for secret in (service.key.strip(), key.text):
         assert secret.rpartition("_")[2] not in text
         assert api_keys.hash_key(secret).hex() not in text
+
+
+async def test_events_name_the_key_beside_its_id(service: Service, dsn: str, redis: Redis, clock: Clock) -> None:
+    connection = await connect(dsn)
+    key = await api_keys.create(
+        connection, redis, name="reporting", scopes=("admin",), lifetime=timedelta(days=1), actor="cli", now=clock.now
+    )
+    await service.running(experiment_id="by-first")
+    as_reporting = [("authorization", f"Bearer {key.text}")]
+    await service.admin.PauseExperiment(
+        experiment_service_pb2.PauseExperimentRequest(experiment_id="by-first"), metadata=as_reporting
+    )
+    await api_keys.revoke(connection, redis, key.key_id, actor="cli", now=clock.now)
+    await connection.close()
+    events = (await service.call("ListAuditEvents")).events
+    assert [(event.action, event.actor, event.actor_name) for event in events] == [
+        ("key.revoked", "cli", ""),
+        ("experiment.pause", key.key_id, "reporting"),
+        ("experiment.start", service.key.split("_")[1], "first key"),
+        ("experiment.create", service.key.split("_")[1], "first key"),
+        ("key.created", "cli", ""),
+        ("key.created", "samplit", ""),
+    ]
+    assert events[4].after["expires_at"] == (clock.now + timedelta(days=1)).isoformat()
 
 
 async def test_older_events_are_kept_in_the_new_words(dsn: str, tmp_path: Path) -> None:

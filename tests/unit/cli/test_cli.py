@@ -21,7 +21,8 @@ from samplit.admin.v1.experiment_service_pb2_grpc import (
 
 from server.cli import main
 from server.cli.client import Plane, find_target
-from server.cli.commands.experiments import parse_seconds, parse_variant
+from server.cli.commands.experiments import parse_variant
+from server.cli.durations import parse_seconds
 from server.cli.errors import CommandError
 from server.cli.problems import describe_status
 from server.cli.views.results import results_table

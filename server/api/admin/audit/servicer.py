@@ -70,7 +70,11 @@ def _page(events: Sequence[AuditEvent]) -> list[pb.AuditEvent]:
 
 def _message(event: AuditEvent) -> pb.AuditEvent:
     message = pb.AuditEvent(
-        at=timestamp(event.at), actor=event.actor, action=event.action, experiment_id=event.experiment_id
+        at=timestamp(event.at),
+        actor=event.actor,
+        actor_name=event.actor_name,
+        action=event.action,
+        experiment_id=event.experiment_id,
     )
     ParseDict(event.before, message.before)
     ParseDict(event.after, message.after)
