@@ -48,6 +48,12 @@ class InvalidFieldError(SamplitError):
         return cls([Violation(field, description)])
 
 
+class RequestTooLargeError(SamplitError):
+    """The request has more bytes than its call allows."""
+
+    reason = "REQUEST_TOO_LARGE"
+
+
 class KeyMissingError(SamplitError):
     """The call has no API key."""
 

@@ -18,6 +18,7 @@ from storage.redis.client import Client
 
 log = structlog.get_logger()
 caller: ContextVar[str] = ContextVar("caller")  # the id of the key of the call that is being answered
+_SCHEME = "bearer"  # in any case (RFC 9110 §11.1)
 _RELOAD_SECONDS = 1.0  # an unknown key makes the copy be read again, but no more often
 
 
@@ -74,11 +75,12 @@ class Authenticator:
     def authenticate_now(self, authorization: str | None, scope: str) -> ActiveKey | None:
         """Return the key in an "authorization" header, or None if the keys must be read again first.
 
-        Raises KeyMissingError, KeyInvalidError, or ScopeMissingError if the key lacks `scope`.
+        Raises KeyMissingError if it is no "Bearer KEY", KeyInvalidError, or ScopeMissingError if the key lacks `scope`.
         """
-        if authorization is None:
+        kind, _, text = (authorization or "").strip().partition(" ")
+        if kind.lower() != _SCHEME or not text:
             raise KeyMissingError('send the API key as metadata "authorization: Bearer KEY"')
-        key = self._keys.get(hash_key(authorization.removeprefix("Bearer ").strip()))
+        key = self._keys.get(hash_key(text.strip()))
         if key is None:
             if time.monotonic() - self._reloaded_at > _RELOAD_SECONDS:
                 return None

@@ -23,6 +23,7 @@ _MOST_DESCRIPTION = 240
 _CODES: dict[type[errors.SamplitError], int] = {
     errors.InvalidFieldError: code_pb2.INVALID_ARGUMENT,
     errors.MalformedRequestError: code_pb2.INVALID_ARGUMENT,
+    errors.RequestTooLargeError: code_pb2.RESOURCE_EXHAUSTED,
     errors.KeyMissingError: code_pb2.UNAUTHENTICATED,
     errors.KeyInvalidError: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissingError: code_pb2.PERMISSION_DENIED,

@@ -4,15 +4,30 @@ from collections.abc import Awaitable, Mapping
 
 from google.rpc import status_pb2
 
+from allocator.errors import MalformedRequestError, OverloadedError, RequestTooLargeError, SamplitError
 from server.api.authentication import Authenticator
-from server.api.status import status_of_failure
-from server.transport import Metadata, Peer, StatusError
+from server.api.status import status_of_failure, to_status
+from server.transport import Code, Metadata, Peer, StatusError, TooLargeError
 from storage.postgres.operations.api_keys import ActiveKey
 
 
 def status_error(status: status_pb2.Status) -> StatusError:
     """Return a status as the transport sends it, with its details."""
     return StatusError(status.code, status.message, status.SerializeToString())
+
+
+def describe(error: StatusError) -> StatusError:
+    """Return a status that the transport gave to a call, with a reason for programs."""
+    known: SamplitError
+    if isinstance(error, TooLargeError):
+        known = RequestTooLargeError(f"{error.message}: send less at a time")
+    elif error.code == Code.INTERNAL:  # the body is not a message with its prefix, or not gzip
+        known = MalformedRequestError(error.message)
+    elif error.code == Code.RESOURCE_EXHAUSTED:
+        known = OverloadedError(error.message)
+    else:
+        return error
+    return status_error(to_status(known))
 
 
 class Authorisation:

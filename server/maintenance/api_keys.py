@@ -49,7 +49,7 @@ def read_key(text: str) -> NewKey:
 
 def hash_key(text: str) -> bytes:
     """Return the SHA-256 of a key, which is enough: the secret has full entropy, so nobody can guess it."""
-    return sha256(text.encode()).digest()
+    return sha256(text.encode(errors="replace")).digest()
 
 
 async def create(

@@ -51,9 +51,7 @@ class Application:
             pool, redis, settings.shards, self.data_plane.catalog, secrets, self._training_queue, clock
         ).add_to(self._admin)
         self.port = self._allocation.port
-        self.admin_port = listen(
-            self._admin, control_plane.SERVICES, self._health.servicer, settings, settings.admin_port
-        )
+        self.admin_port = listen(self._admin, control_plane.SERVICES, self._health, settings, settings.admin_port)
         self._background: asyncio.Task[None] | None = None
 
     @classmethod
@@ -66,7 +64,7 @@ class Application:
         load_tables()
         dsn, url = settings.stores
         redis = create_client(url, settings.redis_timeout)
-        await prepare(redis)
+        await prepare(redis, allow_volatile=settings.allow_volatile_redis)
         application = cls(settings, await create_pool(dsn, size=_POOL_SIZE), redis, clock)
         await application._serve()
         return application

@@ -11,7 +11,8 @@ from server.api.allocation.servicer import SERVICE, AllocationServicer
 from server.api.allocation.transport_service import allocation_methods
 from server.api.authentication import Authenticator
 from server.api.interceptor import AuthInterceptor
-from server.api.transport import Authorisation
+from server.api.limits import MOST_BYTES
+from server.api.transport import Authorisation, describe
 from server.api.wire_services.reflection import Reflection
 from server.runtime import listeners
 from server.runtime.grpc_servers import Health, listen, server_options
@@ -20,7 +21,7 @@ from server.transport import Options, Server, server_context
 from server.transport.rpc.methods import Method
 
 SCOPES: Mapping[str, str] = {SERVICE: "allocate"}
-_MESSAGE_LIMIT = 4 * 1024 * 1024
+_BUFFERED = 2 * MOST_BYTES  # bytes of requests that are still on their way, of one connection
 _LOOK_SECONDS = 0.25
 
 
@@ -55,7 +56,13 @@ class TransportServer:
         if settings.tls_certificate_file and settings.tls_private_key_file:
             tls = server_context(settings.tls_certificate_file, settings.tls_private_key_file)
         self._age = settings.connection_age
-        options = Options(connection_age=settings.connection_age, message_limit=_MESSAGE_LIMIT, tls=tls)
+        options = Options(
+            connection_age=settings.connection_age,
+            message_limit=MOST_BYTES,
+            most_buffered=_BUFFERED,
+            describe=describe,
+            tls=tls,
+        )
         self._server = Server(methods, options, Authorisation(authenticator, SCOPES))
         authenticator.on_change(self._server.forget_authorisations)
         self.port = self._server.listen(_address(settings), reuse_port=True)
@@ -83,7 +90,7 @@ class GrpcioServer:
         interceptor = AuthInterceptor(authenticator, SCOPES)
         self._server = grpc.aio.server(interceptors=[interceptor], options=server_options(settings.connection_age))
         add_to_grpcio(servicer, self._server)
-        self.port = listen(self._server, (SERVICE,), health.servicer, settings, settings.port)
+        self.port = listen(self._server, (SERVICE,), health, settings, settings.port)
 
     async def start(self) -> None:
         """Accept connections."""

@@ -1,13 +1,13 @@
 """gRPC servers of this process: their options, where they listen, and the health and reflection services on each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from server.api.wire_services.health import Health as TransportHealth
+from server.api.limits import MOST_BYTES
+from server.api.wire_services import grpcio
+from server.api.wire_services import health as health_service
+from server.api.wire_services.reflection import Reflection
 from server.settings import Settings
 from server.transport import Method
 
@@ -17,7 +17,8 @@ _OPTIONS = [
     # some 200 ms to answer; in a longer one, calls would be answered that nobody waits for any more.
     ("grpc.server.max_pending_requests", 192),
     ("grpc.server.max_pending_requests_hard_limit", 256),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    # Beyond it, gRPC refuses a request by itself, without a reason for programs. Ours is refused first, with one.
+    ("grpc.max_receive_message_length", 2 * MOST_BYTES),
 ]
 
 
@@ -29,13 +30,13 @@ def server_options(connection_age: float) -> list[tuple[str, int]]:
     return [*_OPTIONS, ("grpc.max_connection_age_ms", round(connection_age * 1000))]
 
 
-def listen(server: Any, services: Sequence[str], health_servicer: Any, settings: Settings, port: int) -> int:
+def listen(server: grpc.aio.Server, services: Sequence[str], health: "Health", settings: Settings, port: int) -> int:
     """Add health and reflection to a server, and return the port on which it will listen.
 
     services: full names for reflection. port: 0 takes a free one. Raises RuntimeError if the port cannot be had.
     """
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    grpcio.add_health(server, health.service)
+    grpcio.add_reflection(server, Reflection((*services, health.name)))
     address = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
     if settings.tls_certificate_file and settings.tls_private_key_file:
         pair = settings.tls_private_key_file.read_bytes(), settings.tls_certificate_file.read_bytes()
@@ -46,18 +47,17 @@ def listen(server: Any, services: Sequence[str], health_servicer: Any, settings:
 
 
 class Health:
-    """The health service on grpcio and on the transport of our own: the overall status, and one for each service."""
+    """The health service on both planes: the overall status, and one for each service."""
 
-    name = health.SERVICE_NAME
+    name = health_service.NAME
 
     def __init__(self, services: Sequence[str]) -> None:
-        self._services = ("", *services)
-        self._transport = TransportHealth()
-        self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined] # the stubs lack it
+        self._services = (health_service.OVERALL, *services)
+        self.service = health_service.Health()
 
     def methods(self) -> Mapping[str, Method]:
         """Return the methods for the transport of our own."""
-        return self._transport.methods()
+        return self.service.methods()
 
     async def set_all(self, *, serving: bool) -> None:
         """Set the overall status and the status of every service."""
@@ -66,6 +66,4 @@ class Health:
 
     async def set(self, service: str, serving: bool) -> None:
         """Set the status of one service."""
-        status = health_pb2.HealthCheckResponse
-        await self.servicer.set(service, status.SERVING if serving else status.NOT_SERVING)
-        self._transport.set(service, serves=serving)
+        self.service.set(service, serves=serving)

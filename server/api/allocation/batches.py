@@ -14,7 +14,7 @@ import structlog
 from google.rpc import status_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
-from allocator.errors import InvalidFieldError, SamplitError
+from allocator.errors import SamplitError
 from server.allocation.allocate import Allocate, Allocation, AllocationRequest, Candidate, Missing
 from server.allocation.convert import Convert
 from server.allocation.records import OUTAGE
@@ -24,7 +24,6 @@ from server.api.status import OK, as_samplit_error, to_status
 from storage.records import Found
 
 log = structlog.get_logger()
-_MOST_ITEMS = 1_000
 _CONVERSIONS = 32  # that go to Redis together
 _WAIT_SECONDS = 0.001
 _RECENT_SECONDS = 0.1
@@ -84,11 +83,10 @@ class Batches:
         self._convert = convert
 
     async def allocate(self, messages: Sequence[pb.AllocateUserRequest], now: datetime) -> bytes:
-        """Return a serialised AllocateUsersResponse. Raises InvalidFieldError if there are too many items.
+        """Return a serialised AllocateUsersResponse.
 
         While Redis works on a chunk, this prepares the next one.
         """
-        _check_size(messages)
         turn, answers = _Turn(self._in_flight), _Response(self._answers)
         before: _Chunk | None = None
         done = 0
@@ -106,8 +104,7 @@ class Batches:
     async def convert(
         self, messages: Sequence[pb.RecordConversionRequest], now: datetime
     ) -> pb.RecordConversionsResponse:
-        """Return the outcome of every item, in order. Raises InvalidFieldError if there are too many items."""
-        _check_size(messages)
+        """Return the outcome of every item, in order."""
         items: list[pb.RecordConversionsResponse.Item] = []
         size = min(_CONVERSIONS, self._convert.most_at_once)
         for start in range(0, len(messages), size):
@@ -175,11 +172,6 @@ class Batches:
         except Exception as error:
             return pb.RecordConversionsResponse.Item(status=_status(error))
         return pb.RecordConversionsResponse.Item(status=OK, results=conversion_results(results))
-
-
-def _check_size(messages: Sequence[object]) -> None:
-    if len(messages) > _MOST_ITEMS:
-        raise InvalidFieldError.of("requests", f"must have at most {_MOST_ITEMS} items, has {len(messages)}")
 
 
 class _Turn:

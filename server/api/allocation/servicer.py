@@ -18,9 +18,11 @@ from server.allocation.convert import Convert
 from server.api.allocation.batches import Batches, InFlightCalls
 from server.api.allocation.messages import allocation_request, conversion_request, conversion_results
 from server.api.allocation.wire import AllocationAnswers
+from server.api.limits import MOST_BYTES, MOST_BYTES_OF_ONE, check_bytes, check_items
 from server.clock import Clock
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AllocationService"].full_name
+_REQUESTS = pb.AllocateUsersRequest.REQUESTS_FIELD_NUMBER  # of RecordConversionsRequest too
 _Request = TypeVar("_Request", bound=Message)
 Done: TypeAlias = Callable[[bytes | Exception], None]
 
@@ -41,7 +43,7 @@ class AllocationServicer:
 
         `done` gets the response or the error. Raises the errors of `Allocate` and of the request's fields.
         """
-        request = allocation_request(_parse(pb.AllocateUserRequest, message), self._clock())
+        request = allocation_request(_parse(pb.AllocateUserRequest, message, MOST_BYTES_OF_ONE), self._clock())
         call = _WaitingCall(self._in_flight, self._answers, done)
         begun = self._allocate.begin(request, call.answer)
         if isinstance(begun, Allocation):
@@ -63,24 +65,27 @@ class AllocationServicer:
 
     async def allocate_users(self, message: bytes) -> bytes:
         """AllocateUsers."""
+        check_items(message, "requests", _REQUESTS)
         request = _parse(pb.AllocateUsersRequest, message)
         return await self._batches.allocate(request.requests, self._clock())
 
     async def record_conversion(self, message: bytes) -> bytes:
         """RecordConversion."""
-        request = conversion_request(_parse(pb.RecordConversionRequest, message), self._clock())
+        request = conversion_request(_parse(pb.RecordConversionRequest, message, MOST_BYTES_OF_ONE), self._clock())
         with self._in_flight:
             results = await self._convert(request)
         return pb.RecordConversionResponse(results=conversion_results(results)).SerializeToString()
 
     async def record_conversions(self, message: bytes) -> bytes:
         """RecordConversions."""
+        check_items(message, "requests", _REQUESTS)
         request = _parse(pb.RecordConversionsRequest, message)
         return (await self._batches.convert(request.requests, self._clock())).SerializeToString()
 
 
-def _parse(kind: type[_Request], message: bytes) -> _Request:
-    """Parse a request. Raises MalformedRequestError."""
+def _parse(kind: type[_Request], message: bytes, most: int = MOST_BYTES) -> _Request:
+    """Parse a request. Raises RequestTooLargeError, MalformedRequestError."""
+    check_bytes(message, most)
     try:
         return kind.FromString(message)
     except DecodeError:

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from server.transport import Call, Code, Method, StatusError, immediate, server_streaming
+from server.api.limits import MOST_BYTES_WITHOUT_KEY
+from server.api.wire_services.errors import malformed
+from server.transport import Code, Method, StatusError, immediate, server_streaming
 
 _Status = health_pb2.HealthCheckResponse.ServingStatus
-_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 OVERALL = ""  # the name that stands for the whole server
 
 
@@ -25,8 +27,15 @@ class Health:
     def methods(self) -> Mapping[str, Method]:
         """Return Check and Watch by path. They are answered however many other calls wait."""
         return {
-            f"/{_SERVICE}/Check": immediate(self._check, is_limited=False),
-            f"/{_SERVICE}/Watch": server_streaming(self._watch, is_limited=False, ends_at_drain=True),
+            f"/{NAME}/Check": immediate(
+                lambda _, message: self.check(message), is_limited=False, message_limit=MOST_BYTES_WITHOUT_KEY
+            ),
+            f"/{NAME}/Watch": server_streaming(
+                lambda _, message: self.watch(message),
+                is_limited=False,
+                ends_at_drain=True,
+                message_limit=MOST_BYTES_WITHOUT_KEY,
+            ),
         }
 
     def set(self, service: str, *, serves: bool) -> None:
@@ -46,13 +55,15 @@ class Health:
         if service in self._changed:
             self._changed.pop(service).set()
 
-    def _check(self, _: Call, message: bytes) -> bytes:
+    def check(self, message: bytes) -> bytes:
+        """Answer Check. Raises StatusError."""
         status = self._statuses.get(_service(message))
         if status is None:
             raise StatusError(Code.NOT_FOUND, "the server has no service of this name")
         return _response(status)
 
-    async def _watch(self, _: Call, message: bytes) -> AsyncIterator[bytes]:
+    async def watch(self, message: bytes) -> AsyncIterator[bytes]:
+        """Answer Watch. Raises StatusError."""
         service = _service(message)
         told = None
         while True:
@@ -68,7 +79,7 @@ def _service(message: bytes) -> str:
     try:
         service: str = health_pb2.HealthCheckRequest.FromString(message).service
     except DecodeError:
-        raise StatusError(Code.INVALID_ARGUMENT, "the message is no grpc.health.v1.HealthCheckRequest") from None
+        raise malformed("grpc.health.v1.HealthCheckRequest") from None
     return service
 
 

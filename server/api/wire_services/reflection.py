@@ -9,11 +9,14 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
+from samplit.errors.v1 import error_reason_pb2 as _error_reasons  # noqa: F401 (so that the pool has ErrorReason)
 
-from server.transport import Call, Code, Method, StatusError, bidirectional
+from server.api.limits import MOST_BYTES_WITHOUT_KEY
+from server.api.wire_services.errors import malformed
+from server.transport import Code, Method, StatusError, bidirectional
 
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-_METHOD = "ServerReflectionInfo"
+METHOD = "ServerReflectionInfo"
 
 
 class Reflection:
@@ -33,15 +36,18 @@ class Reflection:
 
     def methods(self) -> Mapping[str, Method]:
         """Return both versions' method by path."""
-        method = bidirectional(self._converse, ends_at_drain=True)
-        return {f"/{name}/{_METHOD}": method for name in NAMES}
+        method = bidirectional(
+            lambda _, messages: self.converse(messages), ends_at_drain=True, message_limit=MOST_BYTES_WITHOUT_KEY
+        )
+        return {f"/{name}/{METHOD}": method for name in NAMES}
 
-    async def _converse(self, _: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def converse(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Answer each request in turn. Raises StatusError."""
         async for message in messages:
             try:
                 request = reflection_pb2.ServerReflectionRequest.FromString(message)
             except DecodeError:
-                raise StatusError(Code.INVALID_ARGUMENT, "the message is no ServerReflectionRequest") from None
+                raise malformed("ServerReflectionRequest") from None
             yield self._answer(request)
 
     def _answer(self, request: reflection_pb2.ServerReflectionRequest) -> bytes:

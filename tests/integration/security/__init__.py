@@ -1,0 +1,1 @@
+"""What attackers and careless callers send."""
