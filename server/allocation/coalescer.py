@@ -150,7 +150,7 @@ class Coalescer(Generic[Item, Answer]):
                     ticket.done(answer)
                 except Exception as error:  # of one caller; the others get their answers
                     log.error("answer not taken", exc_info=error)
-        if self._waiting and not self._is_holding:
+        if self._waiting and not self._is_under_way and not self._is_holding:  # a callback may have sent more already
             self._hold_or_send(loop)
 
 

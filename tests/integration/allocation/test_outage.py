@@ -16,6 +16,7 @@ from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
+from server.alerts.faults import Faults
 from server.allocation.catalog import Catalog
 from server.clock import system_clock
 from server.runtime.bootstrap import prepare_stores
@@ -212,7 +213,7 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
 ) -> None:
     await service.running()
     pool = await create_pool(dsn, size=1)
-    reconciler = Reconciler(pool, redis, clock, lambda _: None)
+    reconciler = Reconciler(pool, redis, clock, lambda _: None, Faults(clock))
     await reconciler.run_once()
     assert await completeness.is_complete(redis)
 

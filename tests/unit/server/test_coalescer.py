@@ -166,3 +166,15 @@ async def test_callbacks_are_called_in_order_and_one_that_fails_stops_no_other()
     store.answer()
     assert store.calls == [[1], [2, 4]]
     assert answers == [10, 40]
+
+
+async def test_a_callback_that_asks_again_makes_no_second_call_at_once() -> None:
+    store = Store()
+    coalescer: Coalescer[int, int] = Coalescer(store)
+    answers: list[int | Exception] = []
+    coalescer.submit(1, lambda _: coalescer.submit(2, answers.append))
+    coalescer.submit(3, answers.append)
+    store.answer()
+    assert store.calls == [[1], [3, 2]]
+    store.answer()
+    assert answers == [30, 20]
