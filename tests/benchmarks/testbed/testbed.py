@@ -10,7 +10,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +33,16 @@ _WARM_UP_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Target:
-    """Something that answers AllocateUser."""
+    """Something that answers AllocateUser. `processes` are those whose processor time is measured."""
 
     port: int
     key: str
+    processes: tuple[psutil.Process, ...] = ()
+
+    def processor_seconds(self) -> float:
+        """User and system time so far, as /proc has it."""
+        times = [process.cpu_times() for process in self.processes]
+        return float(sum(each.user + each.system for each in times))
 
     @asynccontextmanager
     async def connected(self, count: int, path: str = messages.ALLOCATE_USER) -> AsyncIterator[list[Connection]]:
@@ -46,14 +52,18 @@ class Target:
 
 
 class Testbed:
-    """An installation with its references: `ours`, `noop`, and `held`, the no-op that holds its replies."""
+    """An installation, everything of it on the core where it belongs."""
 
-    def __init__(self, installation: Installation, endpoints: Endpoints, noop: int, held: int) -> None:
+    def __init__(self, installation: Installation, endpoints: Endpoints) -> None:
         self.installation = installation
         self.client = Client(endpoints, installation.key)
-        self.ours = Target(int(endpoints.allocation.rpartition(":")[2]), installation.key)
-        self.noop, self.held = Target(noop, KEY), Target(held, KEY)
+        self.ours = served_by(installation, endpoints)
         self.redis = Redis.from_url(f"unix://{installation.path}/run/valkey.sock")
+
+    async def close(self) -> None:
+        """Close the connections to it."""
+        await self.client.close()
+        await self.redis.aclose()
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -115,19 +125,15 @@ class Testbed:
 
 @asynccontextmanager
 async def testbed(installation: Installation, endpoints: Endpoints) -> AsyncIterator[Testbed]:
-    """The references beside a running installation, everything in its place."""
-    async with AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(noop(*options)) for options in ((), ("--hold",))]
-        place = Testbed(installation, endpoints, *ports)
-        _pin(psutil.Process(installation.recorded("server-0").pid), SERVER_CORE)
-        for name in ("valkey", "postgres", "worker"):
-            _pin(installation.recorded(name), OTHER_CORE)
+    """A running installation, and this process, each on its core."""
+    with ExitStack() as stack:
+        place = Testbed(installation, endpoints)
+        pin_installation(installation)
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {OTHER_CORE})
         stack.callback(os.sched_setaffinity, 0, before)
         yield place
-        await place.client.close()
-        await place.redis.aclose()
+        await place.close()
 
 
 async def closed(target: Target, message: Callable[[int], bytes], *, concurrency: int, seconds: float) -> Outcome:
@@ -156,25 +162,52 @@ def interval(ratios: "np.typing.ArrayLike") -> tuple[float, float, float]:
     return float(np.median(values)), float(low), float(high)
 
 
+def served_by(installation: Installation, endpoints: Endpoints, processes: int = 1) -> Target:
+    """The data plane of an installation, as a target."""
+    recorded = tuple(installation.recorded(f"server-{number}") for number in range(processes))
+    return Target(int(endpoints.allocation.rpartition(":")[2]), installation.key, recorded)
+
+
+def pin_installation(installation: Installation) -> None:
+    """Server process 0 has the core of servers; everything else shares the other one."""
+    pin(installation.recorded("server-0"), SERVER_CORE)
+    for name in ("valkey", "postgres", "worker"):
+        pin(installation.recorded(name), OTHER_CORE)
+
+
 @asynccontextmanager
 async def noop(*options: str) -> AsyncIterator[int]:
-    """The port of a no-op on the core of servers."""
+    """The port of a no-op on grpc.aio, on the core of servers."""
+    async with grpc_aio_noop(*options) as target:
+        yield target.port
+
+
+def grpc_aio_noop(*options: str) -> AbstractAsyncContextManager[Target]:
+    """A no-op on grpc.aio, on the core of servers."""
+    return program(sys.executable, "-m", "tests.benchmarks.testbed.noop", *options)
+
+
+@asynccontextmanager
+async def program(*command: str, core: int = SERVER_CORE, **variables: str) -> AsyncIterator[Target]:
+    """A program that prints "ready PORT" and ends on SIGTERM, on a core of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.benchmarks.testbed.noop", *options),
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        env=os.environ | variables,
     )
-    assert process.stdout is not None
-    port = int((await process.stdout.readline()).split()[1])
-    _pin(psutil.Process(process.pid), SERVER_CORE)
     try:
-        yield port
+        assert process.stdout is not None
+        port = int((await process.stdout.readline()).split()[1])
+        running = psutil.Process(process.pid)
+        pin(running, core)
+        yield Target(port, KEY, (running,))
     finally:
         process.terminate()
         await process.wait()
 
 
-def _pin(process: psutil.Process, core: int) -> None:
+def pin(process: psutil.Process, core: int) -> None:
     """Every process and thread of it, there and to come."""
     for each in (process, *process.children(recursive=True)):
         each.cpu_affinity([core])
