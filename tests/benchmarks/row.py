@@ -1,4 +1,4 @@
-"""One row of a figure, and the file they go to."""
+"""A row of a figure, and writing rows to a file."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """A measured ratio beside its goal. `holds` is computed by whoever makes the row, never written by hand."""
+    """A measured ratio beside its goal. The code that makes a row computes `holds`; nobody writes it by hand."""
 
     figure: str
     reference: str
@@ -20,7 +20,7 @@ class Row:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> Path:
-    """Write the rows as JSON; answers the path."""
+    """Write the rows as JSON. Return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     return path

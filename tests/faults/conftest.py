@@ -1,4 +1,4 @@
-"""What every installation under test needs."""
+"""The folder of each installation under test."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A data directory's path: short, for unix sockets, and open to the engines' account."""
+    """Return a path for a data directory: short enough for unix sockets, and open to the engines' account."""
     parent = Path(tempfile.mkdtemp(prefix="smp"))
     parent.chmod(0o711)
     yield parent / "data"

@@ -28,30 +28,30 @@ SAMPLIT = [sys.executable, "-m", "server.cli"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Ours without any SAMPLIT_ variable of the person who runs the tests; metrics on a free port."""
+    """Return this process's environment without SAMPLIT_ variables, with metrics on a free port."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLIT_")}
     return own | {"SAMPLIT_METRICS_PORT": "0"} | variables
 
 
 def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """One command, to its end."""
+    """Run one command of the CLI to its end."""
     return subprocess.run(
         [*SAMPLIT, *arguments], capture_output=True, text=True, timeout=60, env=environment(**variables), check=False
     )
 
 
 class Installation:
-    """A data directory, and the server that runs on it now and then."""
+    """A data directory, and the server that a test starts and stops on it."""
 
     def __init__(self, path: Path, *options: str, **variables: str) -> None:
         self.path = path
         self._options = options
         self._variables = variables
         self.process: asyncio.subprocess.Process | None = None
-        self._output = path.with_name(f"{path.name}.out")  # a pipe that nobody reads would make it stand still
+        self._output = path.with_name(f"{path.name}.out")  # a pipe that nobody reads would block the server
 
     async def start(self, *, port: int = 0, admin_port: int = 0) -> Endpoints:
-        """Serve, once it says so."""
+        """Start the server, and wait until it says that it serves. Return its endpoints."""
         with self._output.open("wb") as output:
             self.process = await asyncio.create_subprocess_exec(
                 *SAMPLIT,
@@ -63,43 +63,43 @@ class Installation:
             )
         async with asyncio.timeout(PATIENCE_SECONDS):
             while "Stop with Ctrl-C" not in self.output:
-                assert self.process.returncode is None, f"it ended: {self.output}"
+                assert self.process.returncode is None, f"the server ended: {self.output}"
                 await asyncio.sleep(0.05)
         endpoints = read_endpoints(self.path / "server.json")
         assert endpoints is not None
         return endpoints
 
     async def stop(self) -> int:
-        """As an operator would."""
+        """Stop the server as an operator would. Return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return await self.process.wait()
 
     def replace(self) -> None:
-        """The rolling restart."""
+        """Have the supervisor replace every process, as in a rolling restart."""
         assert self.process is not None
         self.process.send_signal(signal.SIGUSR2)
 
     async def kill_everything(self) -> None:
-        """kill -9: the supervisor, its children and both engines, all at once."""
+        """Kill the supervisor, its children and both engines at once, with SIGKILL."""
         assert self.process is not None
         for victim in [psutil.Process(self.process.pid), *self.family()]:
-            with suppress(psutil.NoSuchProcess):  # some of PostgreSQL's come and go
+            with suppress(psutil.NoSuchProcess):  # processes of PostgreSQL come and go
                 victim.kill()
         await self.process.wait()
 
     def family(self) -> list[psutil.Process]:
-        """Everything that the supervisor started."""
+        """Return every process that the supervisor started."""
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def recorded(self, name: str) -> psutil.Process:
-        """The process of an engine, or "worker", or "server-0"."""
+        """Return the process that is recorded as `name`: an engine, "worker", or "server-0"."""
         return psutil.Process(int(json.loads((self.path / "processes.json").read_text())[name][0]))
 
     @property
     def output(self) -> str:
-        """What it has said since it was started last."""
+        """Return what the server has printed since its last start."""
         return self._output.read_text()
 
     @property
@@ -108,7 +108,7 @@ class Installation:
 
 
 class Client:
-    """Stubs on an installation."""
+    """gRPC stubs of a running installation."""
 
     def __init__(self, endpoints: Endpoints, key: str) -> None:
         self._channels = [grpc.aio.insecure_channel(address) for address in (endpoints.allocation, endpoints.admin)]
@@ -124,7 +124,7 @@ class Client:
 
 
 def scrape(endpoints: Endpoints) -> dict[tuple[str, ...], float]:
-    """What Prometheus would read: by name, and values of labels in the order of theirs."""
+    """Return the metrics as Prometheus reads them, keyed by name and label values. Labels are in alphabetical order."""
     assert endpoints.metrics is not None
     with closing(HTTPConnection(endpoints.metrics, timeout=10)) as connection:
         connection.request("GET", "/metrics")
@@ -139,7 +139,7 @@ def scrape(endpoints: Endpoints) -> dict[tuple[str, ...], float]:
 
 
 def first_call(output: str) -> str:
-    """The grpcurl command that the server printed."""
+    """Return the grpcurl command that the server printed."""
     match = re.search(r"^  (\S*grpcurl .*|'.*/grpcurl' .*)$", output, re.MULTILINE)
     assert match, output
     return match[1]

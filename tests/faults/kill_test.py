@@ -1,4 +1,4 @@
-"""Processes are killed while users come, return and convert; afterwards every answer is held against the log."""
+"""Kill processes while users arrive, return and convert. Afterwards compare every answer with the log."""
 
 import asyncio
 from collections import Counter
@@ -45,9 +45,9 @@ _LOG = """
 
 @dataclass
 class Witness:
-    """Everything that was answered."""
+    """Everything that the visitors were answered."""
 
-    variants: dict[str, tuple[str, str]] = field(default_factory=dict)  # by user: assignment id, variant id
+    variants: dict[str, tuple[str, str]] = field(default_factory=dict)  # by user: (assignment id, variant id)
     tried: set[str] = field(default_factory=set)  # users whose conversion was sent, answered or not
     converted: set[str] = field(default_factory=set)  # users whose conversion was acknowledged
     changed: int = 0  # answers that differ from the user's first one
@@ -65,7 +65,7 @@ class Witness:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the log has of it. All but the first five must be 0."""
+    """The answers compared with the log. Every field but the first five must be 0."""
 
     kills: int
     assignments: int
@@ -76,8 +76,8 @@ class Verdict:
     assignments_changed: int  # answered or logged with another variant than the first answer
     conversions_lost: int  # acknowledged, and not in the log
     conversions_invented: int  # in the log, and never sent
-    miscounted: int  # allocations and conversions that the results have more or less than the log
-    differences: int  # that `rebuild-posteriors --check` finds
+    miscounted: int  # by how many allocations and conversions the results differ from the log
+    differences: int  # 1 if `rebuild-posteriors --check` finds a difference
     set_aside: int  # events in the dead-letter stream
 
     @property
@@ -152,7 +152,7 @@ async def _visit(stub: Any, metadata: Any, witness: Witness, user: str, *, conve
 
 
 async def _has_recovered(installation: Installation, client: Client, user: str, dead: dict[str, Any]) -> bool:
-    """Whether others have taken the places of the dead, both planes answer, and newcomers are recorded."""
+    """Return whether other processes replaced the killed ones, both planes answer, and new users are recorded."""
     try:
         if any(installation.recorded(name).pid == process.pid for name, process in dead.items()):
             return False
@@ -166,7 +166,7 @@ async def _has_recovered(installation: Installation, client: Client, user: str, 
 
 
 async def _totals(client: Client) -> Any:
-    """Of each variant."""
+    """Return the counts of each variant."""
     request = experiment_service_pb2.GetExperimentResultsRequest(
         experiment_id=EXPERIMENT, view=experiment_service_pb2.RESULTS_VIEW_COUNTS
     )

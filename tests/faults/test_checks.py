@@ -1,4 +1,4 @@
-"""Two workers and one schedule: the one that checks is killed, and the other goes on where it was."""
+"""Two workers share one schedule. The worker that checks is killed, and the other continues where it stopped."""
 
 import asyncio
 
@@ -36,11 +36,11 @@ async def test_a_killed_sweep_is_taken_over_within_a_minute(service: Service, ds
     first = await worker(service)
     await checked(1, 60)
     second = await worker(service)
-    await asyncio.sleep(3)  # it stands by
+    await asyncio.sleep(3)  # the second worker waits for the lease
     first.kill()
     await first.wait()
     before = await connection.fetchval("SELECT count(*) FROM checks")
-    assert before < _EXPERIMENTS, "killed in the middle"
+    assert before < _EXPERIMENTS, "the worker had finished before it was killed"
     await checked(_EXPERIMENTS, _TAKE_OVER_SECONDS)
     assert await connection.fetchval("SELECT count(DISTINCT experiment_no) FROM checks") == _EXPERIMENTS
     assert await connection.fetchval("SELECT count(*) FROM checks") == _EXPERIMENTS

@@ -1,4 +1,4 @@
-"""Clusters on a real installation: from the command line, with a worker that is killed in the middle."""
+"""Clusters on a real installation, used from the command line. The worker is killed during a training."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Some of the figure `faults`: processes die one by one and in pairs, and no answer turns out to be wrong."""
+"""A short run of the figure `faults`: processes are killed alone and in pairs, and no answer is wrong."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A process is killed at every step of a publication: nobody is drawn from the prior after something was learned."""
+"""A process is killed at each step of a publication. Afterwards no user is decided by the prior."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
 SOURCES = ("instagram", "google", "facebook")
-STEPS = {  # a command that the killed process sends to Redis, and for which time it is not sent any more
+STEPS = {  # where the process is killed: a command to Redis, and which occurrence of it is not sent any more
     "before the first attempt": (b"_publish_experiment", 1),
     "before the index": (b"_publish_index_entry", 1),
     "before the configuration": (b"_publish_experiment", 2),
@@ -37,7 +37,7 @@ STEPS = {  # a command that the killed process sends to Redis, and for which tim
 
 @pytest.fixture
 async def proxy(engines: StoreUrls, short_directory: Path) -> AsyncIterator[Proxy]:
-    """Between Redis and the process that is killed."""
+    """A proxy between Redis and the process that is killed."""
     proxy = await Proxy.start(short_directory / "publishing.sock", Path(engines.redis_url[7:].split("?")[0]))
     yield proxy
     await proxy.stop()
@@ -61,11 +61,11 @@ async def kill_at(proxy: Proxy, process: asyncio.subprocess.Process, settings: S
         await proxy.is_holding.wait()
     process.kill()
     await process.wait()
-    await asyncio.sleep(2 * settings.poll_interval)  # the server that lives sees whatever was published
+    await asyncio.sleep(2 * settings.poll_interval)  # the server that goes on polls what was published
 
 
 async def allocate(service: Service, first: int, users: int) -> None:
-    """Half of the users meet a server that has just started: it knows only what is published."""
+    """Allocate users. Before the second half the server forgets its snapshots, like one that has just started."""
     for n in range(first, first + users):
         if n == first + users // 2:
             service.application.data_plane.catalog._snapshots.clear()

@@ -1,4 +1,4 @@
-"""`samplit serve` as an operator meets it: first start, clear refusals, kill -9, and a clean end."""
+"""`samplit serve` as an operator uses it: a first start, clear refusals, kill -9, and a clean stop."""
 
 import asyncio
 import os
@@ -65,18 +65,18 @@ async def counted(client: Client) -> tuple[int, int]:
 
 
 async def test_a_kill_of_everything_loses_nothing_acknowledged(installation: Installation) -> None:
-    """Users and conversions are under way when every process is killed; twice, the second time only the supervisor."""
+    """Every process is killed while users are allocated and convert. The second time only the supervisor is killed."""
     endpoints = await installation.start()
     client = Client(endpoints, installation.key)
     await started(client)
     had: dict[str, str] = {}
     converted: set[str] = set()
-    room = asyncio.Semaphore(100)  # fewer than a server lets wait
+    room = asyncio.Semaphore(100)  # fewer calls than a server lets wait
 
     async def visit(user: str) -> None:
         async with room:
             answer = await allocate(client, user)
-            if not answer.assignment_id:  # Valkey was killed before the server, so nothing is on record
+            if not answer.assignment_id:  # Valkey was killed before the server, so the user was not recorded
                 return
             had[user] = answer.variant_id
             request = pb.RecordConversionRequest(assignment_id=answer.assignment_id, event_id=user)
@@ -99,7 +99,7 @@ async def test_a_kill_of_everything_loses_nothing_acknowledged(installation: Ins
         client = Client(await installation.start(), installation.key)
         for user, variant in had.items():
             assert (await allocate(client, user)).variant_id == variant
-        for user in converted:  # the same event once more
+        for user in converted:  # send the same event again
             request = pb.RecordConversionRequest(user_identifier=user, experiment_id="cta", event_id=user)
             answer = await client.allocation.RecordConversion(request, metadata=client.metadata)
             assert answer.results[0].outcome == pb.CONVERSION_OUTCOME_DUPLICATE
@@ -110,12 +110,14 @@ async def test_a_kill_of_everything_loses_nothing_acknowledged(installation: Ins
                 break
             await asyncio.sleep(0.1)
     assert len(had) <= allocations <= 1200
-    assert len(converted) <= conversions <= len(had)  # an unacknowledged one may have been counted, but once
+    assert (
+        len(converted) <= conversions <= len(had)
+    )  # one that was not acknowledged may have been counted, but only once
     await client.close()
 
 
 async def test_a_first_session(installation: Installation) -> None:
-    """What the first minutes of a newcomer touch, in one installation."""
+    """The calls and commands of a new operator's first minutes, on one installation."""
     endpoints = await installation.start()
     secrets = installation.path / "secrets"
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()} == {
@@ -174,7 +176,7 @@ async def test_a_first_session(installation: Installation) -> None:
 
 
 async def test_dead_processes_come_back(installation: Installation) -> None:
-    """Each engine, the worker and the server die in turn; the service answers again, and nobody changes variant."""
+    """Each engine, the worker and the server are killed in turn. The service recovers, and no user changes variant."""
     endpoints = await installation.start()
     client = Client(endpoints, installation.key)
     await started(client)
@@ -192,7 +194,7 @@ async def test_dead_processes_come_back(installation: Installation) -> None:
                     pass
                 await asyncio.sleep(0.1)
         assert {user: (await allocate(client, user)).variant_id for user in had} == had
-    found = scrape(endpoints)  # counts of the dead remain, gauges do not
+    found = scrape(endpoints)  # counters of killed processes remain, their gauges do not
     assert found["samplit_call_seconds_count", "OK", "AllocateUser"] >= 4 * len(had)
     async with asyncio.timeout(PATIENCE_SECONDS):
         while scrape(endpoints).get(("samplit_redis_connected",)) != 1:
@@ -205,7 +207,7 @@ async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> N
     endpoints = await installation.start()
     client = Client(endpoints, installation.key)
     await started(client)
-    for n in range(16):  # connections of their own, which the processes share
+    for n in range(16):  # a connection each, which the kernel spreads over the processes
         async with grpc.aio.insecure_channel(
             endpoints.allocation, options=[("grpc.use_local_subchannel_pool", 1)]
         ) as channel:
@@ -226,7 +228,7 @@ async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> N
 
 
 async def test_replacing_the_processes_fails_no_call(folder: Path) -> None:
-    """Callers with and without a pause, while SIGUSR2 has every process replaced."""
+    """Callers with and without pauses send calls while SIGUSR2 makes the supervisor replace every process."""
     installation = Installation(folder, "--processes", "2", SAMPLIT_CONNECTION_AGE="1")
     endpoints = await installation.start()
     client = Client(endpoints, installation.key)

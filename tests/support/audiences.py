@@ -1,4 +1,4 @@
-"""Simulated traffic with four planted audiences, or with none, as contexts of the four channels."""
+"""Simulated traffic as contexts of the four channels, with four planted audiences or none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from allocator.context import Email, Funnel, Push, Web, extract
 
 AUDIENCES = 4
-PURITY = 0.9  # a dimension's chance of having the audience's value
+PURITY = 0.9  # the probability that a dimension has its audience's value
 _SHARES = (0.35, 0.30, 0.20, 0.15)
 _MONDAY = 1_767_571_200  # 5 January 2026, midnight UTC
 _AGENTS = (
@@ -83,18 +83,18 @@ _CHANNELS: Mapping[str, tuple[Callable[..., Any], _Fields]] = {
     ),
 }
 CHANNELS = tuple(_CHANNELS)
-_Draw = Callable[[], int]  # the audience whose value a dimension takes
+_Draw = Callable[[], int]  # the audience that each dimension takes its value from
 
 
 def planted(channel: str | None, users: int, seed: int) -> tuple[list[Mapping[str, str]], NDArray[np.int64]]:
-    """Contexts and the audience of each, int64 (users,). Without a channel, audiences have one each, by and large."""
+    """Return contexts and audiences, int64 (users,). Without `channel` each audience mostly has its own."""
     rng = np.random.default_rng([seed, users])
     truth = rng.choice(AUDIENCES, users, p=_SHARES)
     return [_context(channel, partial(_mostly, int(own), rng), rng) for own in truth], truth
 
 
 def structureless(channel: str | None, users: int, seed: int) -> list[Mapping[str, str]]:
-    """Contexts whose dimensions have the same values, but nothing to do with each other unless by construction."""
+    """Return contexts with the same values, whose dimensions are independent unless constructed as one."""
     rng = np.random.default_rng([seed, users, 1])
     return [_context(channel, lambda: int(rng.choice(AUDIENCES, p=_SHARES)), rng) for _ in range(users)]
 

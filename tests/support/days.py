@@ -21,7 +21,7 @@ _WAIT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Person:
-    """Who comes: what is known of them, and how likely they convert with each variant."""
+    """A user: what is known of them, and the probability that they convert with each variant."""
 
     rates: Mapping[str, float]
     web: Mapping[str, str] = field(default_factory=dict)
@@ -33,10 +33,10 @@ Rates = Mapping[str, Mapping[str, float]]  # by source and variant
 
 
 def of_sources(rates: Rates) -> Population:
-    """People of these sources, as many of each; their devices and countries are chance."""
+    """Return a population that draws source, device and country at random, each value with equal probability."""
 
     def draw(rng: np.random.Generator, users: int) -> list[Person]:
-        sources = [list(rates)[place] for place in rng.integers(0, len(rates), users)]
+        sources = [list(rates)[position] for position in rng.integers(0, len(rates), users)]
         devices, countries = rng.choice(_DEVICES, users), rng.choice(_COUNTRIES, users)
         return [
             Person(rates[source], {"utm_source": source, "device": str(device), "country_code": str(country)})
@@ -51,13 +51,13 @@ FLAT = of_sources({source: {"control": 0.12, "b": 0.12} for source in ("instagra
 
 
 def two_variants(**fields: Any) -> experiment_pb2.Experiment:
-    """An experiment with the variants control and b."""
+    """Return an experiment with the variants control and b."""
     variants = [experiment_pb2.Variant(variant_id=name, name=name) for name in ("control", "b")]
     return experiment_pb2.Experiment(**{"experiment_id": "cta", "name": "CTA", "variants": variants, **fields})
 
 
 class Days:
-    """Sends users of a population, and lets them convert."""
+    """Sends users of a population, and their conversions."""
 
     def __init__(self, service: Service, clock: Clock, experiment_id: str = "cta", *, seed: int = 1) -> None:
         self.service = service
@@ -68,23 +68,23 @@ class Days:
         self._rng = np.random.default_rng(seed)
 
     async def part(self, users: int, population: Population) -> None:
-        """So many new users now, stored and published when this returns."""
+        """Send new users, and wait until all are stored and counted."""
         for first in range(0, users, _CALL):
             await self._call(min(_CALL, users - first), population)
         await self._stored()
 
     async def day(self, users: int, population: Population, parts: int = 4) -> None:
-        """A day from midnight to midnight in so many parts, each of which the next one has learned from."""
+        """Send a day's users in equal parts. Each part is counted before the next."""
         for _ in range(parts):
             await self.part(users // parts, population)
             self.clock.advance(hours=24 / parts)
 
     async def check(self, **fields: Any) -> Any:
-        """Of eligibility, now."""
+        """Check eligibility now."""
         return await self.service.call("CheckEligibility", experiment_id=self.experiment_id, **fields)
 
     async def serving(self) -> Any:
-        """The segmentation, once nothing is being prepared."""
+        """Wait until no segmentation is being prepared. Return the one that serves."""
         async with asyncio.timeout(_WAIT_SECONDS):
             while True:
                 answer = await self.service.call("GetSegmentationConfig", experiment_id=self.experiment_id)
@@ -97,11 +97,11 @@ class Days:
         requests = [
             pb.AllocateUserRequest(
                 experiment_id=self.experiment_id,
-                user_identifier=f"u{self.allocations + place}",
+                user_identifier=f"u{self.allocations + number}",
                 web=context_pb2.WebContext(**person.web),
                 attributes=person.attributes,
             )
-            for place, person in enumerate(people)
+            for number, person in enumerate(people)
         ]
         stub = self.service.allocation
         answer = await self._answered(stub.AllocateUsers, pb.AllocateUsersRequest(requests=requests))
@@ -115,7 +115,7 @@ class Days:
         self.conversions += len(won)
 
     async def _answered(self, method: Any, request: Any) -> Any:
-        """Every item answered OK: while Redis is late, it is asked again."""
+        """Call until every item is OK. Items are UNAVAILABLE while Redis is late."""
         async with asyncio.timeout(_WAIT_SECONDS):
             while True:
                 answer = await method(request, metadata=self.service.metadata)

@@ -18,7 +18,7 @@ from tests.support.service import Service
 
 @dataclass
 class Log:
-    """A database with one experiment, and events of it."""
+    """A database with one experiment, and events of that experiment."""
 
     connection: asyncpg.Connection
     experiment: int
@@ -57,7 +57,7 @@ class Log:
         return VisitEvent(self.experiment, user.to_bytes(16, "big"), self.today + days_later)
 
     async def visitors(self) -> dict[int, int]:
-        """By days from now."""
+        """Return the visitors of each day, keyed by days from now."""
         rows = await self.connection.fetch("SELECT day - DATE '1970-01-01', visitors FROM experiment_traffic_stats")
         return {day - self.today: visitors for day, visitors in rows}
 
@@ -65,7 +65,7 @@ class Log:
         return await drain.write(self.connection, events, self.labeller)
 
     async def counts(self) -> list[tuple[int, int, int]]:
-        """(variant, trials, successes), which must be what the log says."""
+        """Check the counts against the log. Return (variant, trials, successes) of each variant."""
         rows = await self.connection.fetch(
             "SELECT variant_no, sum(trials)::int, sum(successes)::int FROM segment_counts GROUP BY 1 ORDER BY 1"
         )

@@ -1,4 +1,4 @@
-"""A real SMTP server in the test's event loop, and one that never answers. Senders are other processes."""
+"""An SMTP server in the test's event loop, and one that never answers. The senders are other processes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ PASSWORD = "hunter2secret"  # noqa: S105
 
 @dataclass
 class Mailbox:
-    """What has arrived, and where."""
+    """The letters that arrived, and the port of their server."""
 
     port: int = 0
     letters: list[EmailMessage] = field(default_factory=list)
@@ -29,14 +29,14 @@ class Mailbox:
         return "250 OK"
 
     def url(self, to: str) -> str:
-        """What apprise is told to send there."""
+        """Return the apprise URL that sends letters to `to` through this server."""
         return f"mailto://robot:{PASSWORD}@127.0.0.1:{self.port}?from=samplit@example.com&to={to}"
 
     def to(self, address: str) -> list[EmailMessage]:
         return [letter for letter in self.letters if letter["X-Recipients"] == address]
 
     async def holds(self, many: int) -> None:
-        """Wait until so many have arrived."""
+        """Wait until `many` letters have arrived."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.letters) < many:
                 await asyncio.sleep(0.05)
@@ -44,7 +44,7 @@ class Mailbox:
 
 @asynccontextmanager
 async def smtp_server(box: Mailbox) -> AsyncIterator[Mailbox]:
-    """Put what arrives into the box: at its port, or a free one."""
+    """Put arriving letters into the box. Listen at the box's port, or at a free one."""
 
     def protocol() -> SMTP:
         return SMTP(
@@ -58,7 +58,7 @@ async def smtp_server(box: Mailbox) -> AsyncIterator[Mailbox]:
 
 @asynccontextmanager
 async def hanging_server() -> AsyncIterator[Mailbox]:
-    """Takes connections, and says nothing."""
+    """Accept connections, and never answer."""
     connections = []
 
     async def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,6 +71,6 @@ async def hanging_server() -> AsyncIterator[Mailbox]:
 
 
 def text(letter: EmailMessage) -> str:
-    """What a person reads, without the line breaks of the mail."""
+    """Return the text that a person reads, without line breaks."""
     body: Any = letter.get_body(("plain",))
     return " ".join(body.get_content().split())

@@ -9,9 +9,9 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Forwards between a unix socket of its own and another. What is changed applies to what comes from then on.
+    """Forwards between its own unix socket and another. Changed attributes apply to later messages.
 
-    delay: seconds by which every answer is late. is_silent: what is said is lost. See also `hold_at`.
+    `delay` holds back every answer, in seconds. `is_silent` drops every message. See also `hold_at`.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -38,7 +38,7 @@ class Proxy:
 
     @property
     def is_away(self) -> bool:
-        """Whether connections are refused."""
+        """Return whether connections are refused."""
         return self._server is None
 
     async def come_back(self) -> None:
@@ -47,7 +47,7 @@ class Proxy:
         self._server = await asyncio.start_unix_server(self._accept, self.path)
 
     async def go_away(self) -> None:
-        """Refuse connections, and cut those that there are."""
+        """Refuse connections, and cut the open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -55,7 +55,7 @@ class Proxy:
         self.cut()
 
     def hold_at(self, marker: bytes, count: int) -> None:
-        """Forward what clients say up to the message with the marker for the `count`th time, and nothing after it."""
+        """Forward messages of clients until the `count`th that contains the marker. Hold that and all later ones."""
         self._marker, self._markers_left = marker, count
 
     def cut(self) -> None:
@@ -64,7 +64,7 @@ class Proxy:
             writer.transport.abort()
 
     def half_close(self) -> None:
-        """Say on every connection that no more will be said; what is asked is still taken."""
+        """Close the sending side of every connection. Clients can still send."""
         for writer in self._open:
             if writer.can_write_eof() and not writer.is_closing():
                 writer.write_eof()

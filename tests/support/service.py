@@ -1,4 +1,4 @@
-"""A whole server in the test's event loop, over a real gRPC channel, with a worker beside it."""
+"""A whole server in the test's event loop, called over a real channel, with a worker beside it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ _ADMIN = (
 
 @dataclass
 class Service:
-    """Stubs that carry the key, and the pieces behind them."""
+    """A running server: stubs with its API key, the application, and its settings."""
 
     application: Application
     allocation: Any
@@ -57,7 +57,7 @@ class Service:
 
     @property
     def admin(self) -> Any:
-        """The stub of ExperimentService."""
+        """Return the stub of ExperimentService."""
         return self.services[0][0]
 
     @property
@@ -75,19 +75,19 @@ class Service:
         return await self.allocation.RecordConversion(request, metadata=self.metadata)
 
     async def call(self, method: str, **fields: Any) -> Any:
-        """An admin call by its name."""
+        """Make an admin call by its name."""
         stub, messages = next((stub, messages) for stub, messages in self.services if hasattr(stub, method))
         request = getattr(messages, f"{method}Request")(**fields)
         return await getattr(stub, method)(request, metadata=self.metadata)
 
     async def running(self, **fields: Any) -> Any:
-        """A started experiment with the variants control, a and b."""
+        """Create and start an experiment with the variants control, a and b."""
         message = experiment(**fields)
         created = (await self.call("CreateExperiment", experiment=message)).experiment
         return (await self.call("StartExperiment", experiment_id=created.experiment_id)).experiment
 
     async def learned(self, experiment_id: str, allocations: int, conversions: int = 0) -> Any:
-        """Results once they show that many, published and served; fails after some seconds."""
+        """Wait until the results have these counts and a posterior is published. Return the results."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 results = await self.call("GetExperimentResults", experiment_id=experiment_id)
@@ -98,12 +98,12 @@ class Service:
 
 
 def stubs(allocation: grpc.aio.Channel, admin: grpc.aio.Channel) -> tuple[Any, list[tuple[Any, Any]]]:
-    """Of the data plane; and of each service of the control plane, with the module of its messages."""
+    """Return the stub of the data plane, and each stub of the control plane with the module of its messages."""
     return AllocationServiceStub(allocation), [(stub(admin), messages) for stub, messages in _ADMIN]
 
 
 def experiment(**fields: Any) -> experiment_pb2.Experiment:
-    """A valid experiment, changed by `fields`."""
+    """Return a valid experiment, changed by `fields`."""
     variants = [experiment_pb2.Variant(variant_id=name, name=name.title()) for name in ("control", "a", "b")]
     for variant in variants:
         variant.content["text"] = f"text of {variant.variant_id}"
@@ -134,7 +134,7 @@ async def service(settings: Settings, clock: Any) -> AsyncIterator[Service]:
 
 @pytest.fixture
 def labeller(service: Service) -> Labeller:
-    """What the service's workers label with."""
+    """The labeller that the service's workers use."""
     return Labeller(load_secrets(service.settings.secrets_directory))
 
 

@@ -1,4 +1,4 @@
-"""Whole experiments, simulated with the project's own tables, draws and groups: what its estimates are tried on."""
+"""Whole experiments, simulated with the project's own posteriors, draws and groups, to test the estimates on."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -33,7 +33,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What happened, and the probabilities by which it did.
+    """The assignments, and the probabilities that they were drawn with.
 
     log: the assignments. drawn: float64 (days, segments, arms), the marginal propensities of all arms.
     q_segment, q_global: the same of the adaptive and of the baseline group.

@@ -1,4 +1,4 @@
-"""What a refused call said, unpacked from the status details."""
+"""The status details of a refused call, unpacked."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class Refusal:
 
 
 async def refused(call: Awaitable[Any]) -> Refusal:
-    """The refusal of a call that must fail."""
+    """Await a call that must fail. Return its refusal."""
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call
     trailing = dict(failed.value.trailing_metadata())
-    assert "grpc-status-details-bin" in trailing, f"no details: {failed.value}"
+    assert "grpc-status-details-bin" in trailing, f"the status has no details: {failed.value}"
     return read(status_pb2.Status.FromString(trailing["grpc-status-details-bin"]))
 
 

@@ -1,1 +1,1 @@
-"""Figures of the decision core: kernels, posteriors, estimates, replays."""
+"""Figures of the decision core: kernels, posteriors, estimates and replays."""

@@ -1,4 +1,4 @@
-"""How often nominal 90 % intervals cover the truth, over whole simulated experiments."""
+"""How often nominal 90 % intervals contain the truth, over whole simulated experiments."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _NOMINAL = 0.9
 _LOWEST, _HIGHEST = 0.86, 0.94
 _MOST_FALSE = 0.115
 
-# (what, of which arms or segments, estimate, sample mean or None, truth)
+# (estimate's name, its arm or segment, the estimate, sample mean or None, truth)
 _Claim = tuple[str, str, Estimate | None, Estimate | None, float]
 
 
@@ -37,13 +37,13 @@ class _Case:
 
     @property
     def name(self) -> str:
-        """What a reader of the figure needs to know."""
+        """Return the description of the design in the figure."""
         kind = "4 segments" if self.segmented else "unsegmented"
         drift = f"±{self.drift:.0%} drift" if self.drift else "stationary"
         return f"{kind}, floor {self.floor:.0%}, {drift}{', equal arms' if self.equal else ''}"
 
     def design(self) -> Design:
-        """In each segment another arm is the best, unless all are equal."""
+        """Return the design. In each segment another arm is the best, unless all are equal."""
         arms = np.full(3, _RATES.mean()) if self.equal else _RATES
         scales = _SEGMENT_SCALES if self.segmented else np.ones(1)
         table = np.stack([scale * np.roll(arms, segment) for segment, scale in enumerate(scales)])
@@ -53,7 +53,7 @@ class _Case:
 
 
 def rows() -> list[Row]:
-    """Coverage of every estimate in eight designs, and false lifts in four without any."""
+    """Measure the coverage of every estimate in eight designs, and false lifts in four designs without a lift."""
     cases = [_Case(s, f, d, False) for s, f, d in product((False, True), (0.01, 0.05), (0.0, 0.3))]
     cases += [_Case(True, f, d, True) for f, d in product((0.01, 0.05), (0.0, 0.3))]
     return [row for number, case in enumerate(cases) for row in _case_rows(number, case)]
@@ -72,7 +72,7 @@ def _case_rows(number: int, case: _Case) -> list[Row]:
 
 
 def _claims(case: _Case, design: Design, simulated: Simulated) -> Iterator[_Claim]:
-    """Everything that is estimated in one experiment, with the truth for its users."""
+    """Return every estimate of one experiment, with the truth for its users."""
     log = simulated.log
     users = log.users[:, :, None]
     total = users.sum()
@@ -96,7 +96,7 @@ def _claims(case: _Case, design: Design, simulated: Simulated) -> Iterator[_Clai
 
 
 def _sample_mean(successes: float, trials: float) -> Estimate | None:
-    """The mean as if the split had been fixed."""
+    """Return the mean as if the split had been fixed."""
     if not trials:
         return None
     mean = successes / trials
@@ -142,7 +142,7 @@ def _false_row(case: _Case, what: str, claims: Sequence[_Claim]) -> Row:
 
 
 def _coverage(pairs: Sequence[tuple[Estimate | None, float]]) -> float:
-    """The share of the estimates shown whose interval has the truth; not a number where none was."""
+    """Return the share of shown estimates whose interval contains the truth; NaN if none was shown."""
     covered = [estimate.lower <= truth <= estimate.upper for estimate, truth in pairs if estimate is not None]
     return float(np.mean(covered)) if covered else float("nan")
 

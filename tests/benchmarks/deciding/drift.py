@@ -1,4 +1,4 @@
-"""What a drifting base rate does to deciding: the share of users who get the best arm, by how trials are counted."""
+"""The share of users who get the best arm while the base rate drifts, by how trials are counted."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +24,7 @@ _Rule = Callable[[Array, Array], Array]  # trials and successes, float64 (days, 
 
 
 def rows() -> list[Row]:
-    """Without drift and with a base rate that falls by 40 %; ratios are ours over each of the other rules."""
+    """Compare without drift, and with a base rate that falls by 40 %. Ratios are ours over each other rule."""
     result = []
     for name, fall in (("no drift", 0.0), ("the base rate falls by 40 %", 0.4)):
         with ProcessPoolExecutor(initializer=warm_up) as pool:
@@ -53,7 +53,7 @@ def _shares(fall: float, repetition: int) -> list[float]:
 
 
 def _relative_rate(trials: Array, successes: Array) -> Array:
-    """The overall rate of the day over the mean rate, whatever arms were played."""
+    """Return each day's overall rate over the mean rate, whichever arms were played."""
     mean = (successes.sum() + 1) / (trials.sum() + 10)
     return (successes.sum(1) + _PRIOR) / (trials.sum(1) * mean + _PRIOR)
 

@@ -17,17 +17,17 @@ _SEED = 7
 _SEGMENTS, _ARMS = 1_000, 5
 _ROUNDS = 101
 _BATCHES = 5
-_STREAMS = 100  # different draws every time: a processor learns to predict the branches of draws that it has seen
+_STREAMS = 100  # new draws every time, because a processor learns to predict the branches of draws that it has seen
 _CALLS = 300
 _MABWISER_CALLS = 20
 _BATCH_GOAL, _DECISION_GOAL = 2.5, 10.0
-_MAX_NOISE = 0.1  # of the A/A row: otherwise the machine was too busy to say
+_MAX_NOISE = 0.1  # of the A/A row: above it the machine was too busy to measure
 
-_Work = tuple[Callable[[], object], int]  # a function, and how many results a call of it has
+_Work = tuple[Callable[[], object], int]  # a function, and how many results one call gives
 
 
 def rows() -> list[Row]:
-    """A/A first: how far a median can be trusted."""
+    """Measure. The A/A row comes first: it says how far a median can be trusted."""
     works = _works()
     if importlib.util.find_spec("mabwiser"):
         works["mabwiser"] = _mabwiser(), _MABWISER_CALLS
@@ -50,7 +50,7 @@ def rows() -> list[Row]:
 
 @njit
 def _variates(draws, seed):  # type: ignore[no-untyped-def]
-    """The two normals and two uniforms of each of `draws` Beta variates, and nothing else."""
+    """Draw only the two normals and two uniforms that each of `draws` Beta variates needs."""
     total = 0.0
     gamma = np.uint64(0x9E3779B97F4A7C15)
     counter = np.uint64(1)
@@ -63,7 +63,7 @@ def _variates(draws, seed):  # type: ignore[no-untyped-def]
 
 
 def _works() -> dict[str, _Work]:
-    """What is timed. Ours and NumPy's draw from the same tables, without a floor, which NumPy has not."""
+    """Return the functions to time. Ours and NumPy's draw from the same tables, without a floor."""
     generator = np.random.default_rng(_SEED)
     rates = generator.uniform(0.05, 0.15, (_SEGMENTS, _ARMS))
     trials = generator.uniform(200, 2_000, (_SEGMENTS, _ARMS))
@@ -103,7 +103,7 @@ def _works() -> dict[str, _Work]:
 
 
 def _mabwiser() -> Callable[[], object]:
-    """Its predictions for one segment; a thousand plays of each arm."""
+    """Return mabwiser's predictions for one segment, after a thousand plays of each arm."""
     from mabwiser.mab import MAB, LearningPolicy
 
     bandit = MAB(list(range(_ARMS)), LearningPolicy.ThompsonSampling(), seed=_SEED)
@@ -113,7 +113,7 @@ def _mabwiser() -> Callable[[], object]:
 
 
 def _measure(works: Mapping[str, _Work]) -> dict[str, np.ndarray]:
-    """Nanoseconds a result, of every round. Each runs once untimed before it is timed: compiled, and in the caches."""
+    """Return nanoseconds a result, of every round. Each function runs once untimed before, to compile it."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(_ROUNDS):
         for name, (work, results) in works.items():
@@ -125,7 +125,7 @@ def _measure(works: Mapping[str, _Work]) -> dict[str, np.ndarray]:
 
 
 def _row(figure: str, reference: np.ndarray, ours: np.ndarray, unit: str, goal: float | None) -> Row:
-    """How many times faster; without a goal, how near 1."""
+    """Return the row: how many times faster ours is. Without a goal, how near 1."""
     ratio = float(np.median(reference / ours))
     return Row(
         figure=figure,
@@ -139,7 +139,7 @@ def _row(figure: str, reference: np.ndarray, ours: np.ndarray, unit: str, goal: 
 
 
 def _draw_row(variates: np.ndarray, draws: np.ndarray, numpy_draws: np.ndarray) -> Row:
-    """How near the least that a draw could cost; nobody set a goal for that but to be nearer than NumPy."""
+    """Return how near ours is to the least that a draw can cost. The goal is to be nearer than NumPy."""
     ratio = float(np.median(draws / variates))
     theirs = float(np.median(numpy_draws / variates))
     return Row(

@@ -1,4 +1,4 @@
-"""Replays on a running installation: the simulated demo, Hillstrom's e-mail experiment, and a kill in the middle."""
+"""Replays on a running installation: the simulated demo, Hillstrom's e-mail experiment, and one with a kill."""
 
 import asyncio
 import threading
@@ -35,7 +35,7 @@ console = Console()
 
 
 def rows() -> list[Row]:
-    """One row for each claim."""
+    """Measure one row for each claim."""
     simulated = parse_users(demo.simulate(_SEED), demo.COLUMNS)
     with running() as (installation, runner):
         result = [_segments_pay(installation.path, simulated)]
@@ -104,7 +104,7 @@ def _hillstrom(data_dir: Path, users: list[LoggedUser]) -> list[Row]:
 
 
 def _killed(installation: Installation, runner: asyncio.Runner, users: list[LoggedUser]) -> list[Row]:
-    """kill -9 of everything in the middle of a replay, which goes on when the server is back on the same ports."""
+    """Kill every process during a replay. The replay goes on when the server is back on the same ports."""
     killed = threading.Event()
     batches = 0
 

@@ -1,4 +1,4 @@
-"""The sampler against SciPy: variates, probabilities to be best, and what is drawn against what is logged."""
+"""The sampler against SciPy: variates, probabilities to be best, and choices against logged propensities."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from tests.support import naive
 Array = naive.Array
 
 _SEED = 3
-_ERROR_RATE = 0.01  # that a correct sampler fails anywhere in a row
+_ERROR_RATE = 0.01  # the probability that a correct sampler fails somewhere in a row
 _DRAWS = 10_000
 _SHAPES = np.logspace(-3, 8, 12)
 _DECISIONS = 1_000_000
@@ -24,13 +24,13 @@ _SALT = b"figure"
 
 
 def rows() -> list[Row]:
-    """Distributions, integrals, choices."""
+    """Measure distributions, integrals and choices."""
     return [_variates(), *_integrals(), *_choices()]
 
 
 @njit
 def _logits(constants, first, second, count):  # type: ignore[no-untyped-def]
-    """`count` draws of logit θ = log X − log Y, one stream for all, as the kernels draw them."""
+    """Return `count` draws of logit θ = log X − log Y from one stream, as the kernels draw them."""
     drawn = np.empty(count)
     seed, gamma, counter = np.uint64(first), np.uint64(second) | np.uint64(1), np.uint64(1)
     for draw in range(count):
@@ -41,7 +41,7 @@ def _logits(constants, first, second, count):  # type: ignore[no-untyped-def]
 
 
 def _variates() -> Row:
-    """Kolmogorov-Smirnov with Holm's correction, on the logit scale: no underflow, no rounding to 1."""
+    """Test with Kolmogorov-Smirnov and Holm's correction, on the logit scale: it neither underflows nor rounds to 1."""
     generator = np.random.default_rng(_SEED)
     p_values = []
     for alpha in _SHAPES:
@@ -51,7 +51,7 @@ def _variates() -> Row:
             drawn = _logits(constants, first, second, _DRAWS)
             p_values.append(stats.ks_1samp(drawn, naive.beta_logit_cdf, args=(alpha, beta)).pvalue)
     ordered = np.sort(p_values)
-    adjusted = ordered * np.arange(ordered.size, 0, -1)  # Holm: nothing is rejected if the first is not
+    adjusted = ordered * np.arange(ordered.size, 0, -1)  # by Holm, nothing is rejected unless the smallest p is
     again = stats.kstest(p_values, "uniform").pvalue
     return Row(
         figure=f"Beta sampler, shapes 1e-3 to 1e8: KS of {_DRAWS:,} logits at each of {ordered.size} pairs",
@@ -65,7 +65,7 @@ def _variates() -> Row:
 
 
 def _cases(arms: int) -> Iterator[tuple[Array, Array]]:
-    """Posteriors of every kind: alike at each concentration, of mixed concentrations, of small and of any shapes."""
+    """Return posteriors: with equal arms at each concentration, mixed concentrations, small shapes, any shapes."""
     generator = np.random.default_rng([_SEED, arms])
     rates = generator.uniform(0.02, 0.2, arms)
     for concentration in (1, 1e3, 1e8) if arms > 10 else (1, 30, 1e3, 1e5, 1e8):

@@ -1,4 +1,4 @@
-"""What pooling costs and saves: conversions lost by four policies, over experiments simulated a thousand times each."""
+"""What pooling costs and saves: conversions lost by four policies, over a thousand simulations of each experiment."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -37,7 +37,7 @@ _Policy = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def rows() -> list[Row]:
-    """Eight scenarios and four beyond them; the ratio is to the better of the pooled and the separate posteriors."""
+    """Measure eight scenarios and four extreme ones. The ratio is to the better of pooled and separate posteriors."""
     with ProcessPoolExecutor(initializer=warm_up) as pool:
         return [_row(scenario, pool) for scenario in _scenarios()]
 
@@ -76,7 +76,7 @@ def _separate(successes: Array, trials: Array) -> tuple[Array, Array]:
 
 
 def _min_samples(successes: Array, trials: Array) -> tuple[Array, Array]:
-    """Separate posteriors, but the pooled one for segments below the minimum."""
+    """Return separate posteriors; segments below the minimum get the pooled one."""
     return _below_minimum(trials, _pooled(successes, trials), _separate(successes, trials))
 
 
@@ -102,7 +102,7 @@ _POLICIES: dict[str, _Policy] = {
 
 
 def _lost(scenario: _Scenario, repetition: int) -> list[float]:
-    """Expected conversions lost against the best arm of each segment, by policy; all meet the same users."""
+    """Return by policy the expected conversions lost against each segment's best arm. All meet the same users."""
     return [_lost_by(policy, scenario, np.random.default_rng([_SEED, repetition])) for policy in _POLICIES.values()]
 
 

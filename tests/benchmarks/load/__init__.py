@@ -1,1 +1,1 @@
-"""A light load generator: so cheap a call that it takes a small part of the machine that it measures."""
+"""A load generator whose calls are cheap, so that it takes a small part of the machine that it measures."""

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.load`: send load to a running server, and print what became of it."""
+"""Send load to a running server, and print how its calls were answered: `python -m tests.benchmarks.load`."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.benchmarks.load import messages
 from tests.benchmarks.load.program import Load, LoadError, Report, send
 
 _POOL = 10_000  # returning users
-_PRIMING = 64  # calls under way while they come for the first time
+_PRIMING = 64  # calls under way while returning users are allocated for the first time
 _WARM_UP = 0.5  # seconds that are not counted
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 

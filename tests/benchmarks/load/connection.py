@@ -1,4 +1,4 @@
-"""One TCP connection that speaks HTTP/2: frames out, frames in, as little work as possible for each call."""
+"""One TCP connection that speaks HTTP/2, with as little work as possible for each call."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -9,8 +9,8 @@ from tests.benchmarks.load import frames
 from tests.benchmarks.load.headers import UNDECIDED, Answers, Requests
 
 _DATA, _HEADERS = frames.DATA, frames.HEADERS
-_PLAIN = frames.END_HEADERS | frames.PADDED | frames.PRIORITY  # of these, plain headers have the first alone
-_REFILL = 2**29  # bytes after which the server may send as many more
+_PLAIN = frames.END_HEADERS | frames.PADDED | frames.PRIORITY  # plain headers have only the first of these flags
+_REFILL = 2**29  # after so many bytes the server is allowed as many more
 
 
 class Reply(NamedTuple):
@@ -22,7 +22,7 @@ class Reply(NamedTuple):
 
 
 class Call:
-    """A call under way. Times are of perf_counter."""
+    """A call under way. Times are those of perf_counter."""
 
     __slots__ = ("body", "deadline", "done", "message", "resent", "since", "status", "timeout")
 
@@ -43,23 +43,23 @@ class Call:
 
 
 class Owner(Protocol):
-    """Who hears of a link."""
+    """The owner of links. A link calls it when its state changes."""
 
     def send_waiting(self) -> None:
-        """A link may take calls that waited."""
+        """Send calls that waited: a link has room again."""
 
     def refused(self, call: Call) -> None:
-        """The server had no room for it after all."""
+        """Take back a call for which the server had no room."""
 
     def leave(self, link: "Link", unseen: list[Call]) -> None:
-        """It takes no more calls; these the server has not looked at."""
+        """Handle a link that takes no more calls. The server has not processed the calls `unseen`."""
 
     def lost(self, link: "Link") -> None:
-        """It is gone."""
+        """Handle a link that is gone."""
 
 
 class Upload:
-    """What is still to be sent of a long message, and how much of it the stream's window allows."""
+    """The rest of a long message, and how many bytes of it the stream's window allows."""
 
     __slots__ = ("rest", "window")
 
@@ -69,14 +69,14 @@ class Upload:
 
 
 class Link(asyncio.Protocol):
-    """Frames of one loop tick are written together."""
+    """An HTTP/2 connection. It writes all frames of one loop tick together."""
 
     def __init__(self, owner: Owner, requests: Requests) -> None:
         loop = asyncio.get_running_loop()
         self.calls: dict[int, Call] = {}
-        self.ready: asyncio.Future[None] = loop.create_future()  # done when the server has said its settings
+        self.ready: asyncio.Future[None] = loop.create_future()  # done when the server has sent its settings
         self.usable = True  # until GOAWAY, or the end
-        self.waiting = False  # whether the owner has calls for which there was no room
+        self.waiting = False  # whether the owner has calls that wait for room
         self._owner = owner
         self._requests = requests
         self._answers = Answers()
@@ -89,12 +89,12 @@ class Link(asyncio.Protocol):
         self._room = min(self._most_frame, self._initial_window) - frames.PREFIX.size
         self._received = 0
         self._rest = self._block = b""
-        self._last = False  # whether self._block is trailers
+        self._last = False  # whether self._block holds trailers
         self._corked = False
         self._out: list[bytes] = []
 
     def send(self, call: Call) -> bool:
-        """False if the server takes no more calls for now."""
+        """Send a call. Return False if the server takes no more calls for now."""
         if len(self.calls) >= self._most_calls:
             return False
         self._stream = stream = self._stream + 2
@@ -114,7 +114,7 @@ class Link(asyncio.Protocol):
         return True
 
     def cancel(self, stream: int) -> Call:
-        """Forget a call, and tell the server."""
+        """Cancel a call, and tell the server."""
         self._uploads.pop(stream, None)
         self._out.append(frames.frame(frames.RST_STREAM, 0, stream, frames.NUMBER.pack(frames.CANCEL)))
         self._flush_soon()
@@ -169,7 +169,7 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def _end(self, stream: int, status: int) -> None:
-        """The server has answered."""
+        """End a call that the server has answered."""
         call = self.calls.pop(stream, None)
         if self._uploads:
             self._uploads.pop(stream, None)
@@ -181,7 +181,7 @@ class Link(asyncio.Protocol):
             call.end(status)
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        """Any frame that is not one of the usual answers."""
+        """Handle a frame that is not one of the usual answers."""
         if kind == frames.WINDOW_UPDATE:
             (more,) = frames.NUMBER.unpack(payload)
             if not stream:
@@ -218,7 +218,7 @@ class Link(asyncio.Protocol):
             self._owner.leave(self, [self.calls.pop(stream) for stream in unseen])
 
     def _take_headers(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        """Headers with padding or priority, or in more than one frame: as if they were plain."""
+        """Handle headers with padding or priority, or in several frames, as if they were plain."""
         if kind == frames.HEADERS:
             if flags & frames.PADDED:
                 payload = _unpadded(payload)
@@ -254,7 +254,7 @@ class Link(asyncio.Protocol):
             self._owner.send_waiting()
 
     def _upload(self) -> None:
-        """Send what the windows allow."""
+        """Send as much of the messages as the windows allow."""
         for stream, upload in list(self._uploads.items()):
             while (room := min(self._window, upload.window, self._most_frame)) > 0:
                 piece, upload.rest = upload.rest[:room], upload.rest[room:]

@@ -7,7 +7,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION =
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 1, 2, 3, 4, 5
 REFUSED_STREAM, CANCEL = 7, 8  # error codes
-WINDOW = 65_535  # what either side may send before it is told more
+WINDOW = 65_535  # how much either side may send before the other allows more
 MOST_WINDOW = 2**31 - 1
 HEAD = struct.Struct(">IBI")  # length << 8 | type, flags, stream
 PREFIX = struct.Struct(">BI")  # of a gRPC message: compressed, length
@@ -24,12 +24,12 @@ BY_HTTP = {b"400": INTERNAL, b"401": 16, b"403": 7, b"404": 12} | dict.fromkeys(
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One frame."""
+    """Return one frame."""
     return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def greeting() -> bytes:
-    """What a client begins with: answers may be as long as they like."""
+    """Return the client's first bytes. They allow answers of any length."""
     settings = SETTING.pack(ENABLE_PUSH, 0) + SETTING.pack(INITIAL_WINDOW_SIZE, MOST_WINDOW)
     return (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -39,7 +39,7 @@ def greeting() -> bytes:
 
 
 def request_packer(block: bytes) -> Callable[[int, int], bytes]:
-    """(stream, message length) → the frames of a request with these encoded headers, up to where the message begins."""
+    """Return a function (stream, message length) → the frames of a request up to its message, with these headers."""
     pack = struct.Struct(f">5sI{len(block)}sIBIxI").pack
     headers = NUMBER.pack(len(block) << 8 | HEADERS) + bytes([END_HEADERS])
     data = DATA | PREFIX.size << 8

@@ -1,4 +1,4 @@
-"""Load in a closed loop (so many calls always under way) or an open one (so many calls a second, come what may)."""
+"""Load in a closed loop (a fixed number of calls under way) or an open loop (a fixed number of calls a second)."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tests.benchmarks.load.http2 import Connection, Reply
 
 TIMEOUT = 10.0
-_TICK_SECONDS = 0.000_25  # calls that are due within it are sent together
+_TICK_SECONDS = 0.000_25  # calls that are due within these seconds are sent together
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Answers a second, of any status."""
+        """Return the answers a second, of any status."""
         return self.calls / self.seconds
 
     def quantile(self, q: float, status: int | None = None) -> float:
-        """Of the latencies, of calls with this status only if it is given. NaN without calls."""
+        """Return a quantile of the latencies, of all calls or of those with this status. NaN without calls."""
         latencies = self.latencies if status is None else self.latencies[self.statuses == status]
         return float(np.quantile(latencies, q)) if latencies.size else float("nan")
 
@@ -44,7 +44,7 @@ class Outcome:
 async def connected(
     host: str, port: int, path: str, metadata: Iterable[tuple[str, str]], count: int
 ) -> AsyncIterator[list[Connection]]:
-    """So many connections, closed afterwards. Raises OSError."""
+    """Yield open connections, and close them afterwards. Raises OSError."""
     metadata = tuple(metadata)
     connections: list[Connection] = []
     try:
@@ -144,7 +144,7 @@ class _Tally:
         self._latencies.append(reply.seconds)
 
     def end(self) -> None:
-        """Once every call is answered."""
+        """Wait until every call is answered. Return the outcome."""
         if len(self.statuses) == self.sent and not self._ended.done():
             self._ended.set_result(None)
 

@@ -7,12 +7,12 @@ from hpack import Decoder, Encoder
 from tests.benchmarks.load.frames import BY_HTTP, UNKNOWN, request_packer
 
 UNDECIDED = -1
-_INDICES = 0x80  # every byte of a block of one-byte indices is at least this
+_INDICES = 0x80  # in a block of one-byte indices every byte is at least this
 _MOST_KEPT = 1_000
 
 
 class Requests:
-    """The headers of the calls of one method, encoded for one connection."""
+    """The headers of calls of one method, encoded for one connection."""
 
     def __init__(self, authority: str, path: str, metadata: tuple[tuple[str, str], ...]) -> None:
         self.encoder = Encoder()
@@ -28,7 +28,7 @@ class Requests:
         self.packers: dict[float | None, Callable[[int, int], bytes]] = {}  # by timeout, until the table changes
 
     def packer(self, timeout: float | None) -> Callable[[int, int], bytes]:
-        """As in frames.request_packer. What it answers must be used once and at once."""
+        """Return a packer as `frames.request_packer` does. Use it once, and at once."""
         fields = self._fields
         if timeout is not None:
             fields = [*fields, ("grpc-timeout", f"{max(1, round(timeout * 1e3))}m")]
@@ -42,14 +42,14 @@ class Requests:
 
 
 class Answers:
-    """The statuses that blocks of headers and trailers tell."""
+    """Reads statuses from blocks of headers and trailers."""
 
     def __init__(self) -> None:
         self._decoder = Decoder()
         self.statuses: dict[bytes, int] = {}  # by block, until the table changes
 
     def status(self, block: bytes) -> int:
-        """The gRPC status, UNDECIDED if these are headers of which trailers follow."""
+        """Return the gRPC status; UNDECIDED if these are headers and trailers follow."""
         before = self._table()
         fields = dict(self._decoder.decode(block, raw=True))
         status = UNDECIDED

@@ -14,7 +14,7 @@ from tests.benchmarks.load.headers import Requests
 __all__ = ["Connection", "Reply"]
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS, _REFUSED_SECONDS = 0.1, 0.001
-_SWEEP_SECONDS = 0.001  # at most this often deadlines are looked at
+_SWEEP_SECONDS = 0.001  # least time between two checks of deadlines
 
 
 class Connection:
@@ -27,7 +27,7 @@ class Connection:
         self._headers = f"[{host}]:{port}" if ":" in host else f"{host}:{port}", path, tuple(metadata)
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
-        self._links: set[Link] = set()  # that one, and those that end
+        self._links: set[Link] = set()  # the current link, and links that are ending
         self._queue: deque[Call] = deque()
         self._sweep_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -36,7 +36,7 @@ class Connection:
 
     @classmethod
     async def open(cls, host: str, port: int, path: str, metadata: Iterable[tuple[str, str]] = ()) -> Self:
-        """Connected to the server, of which `path` is "/package.Service/Method". Raises OSError."""
+        """Return a connection to the server. `path` is "/package.Service/Method". Raises OSError."""
         connection = cls(host, port, path, metadata)
         connection._link = await connection._dial()
         return connection
@@ -48,7 +48,7 @@ class Connection:
         timeout: float | None = None,
         since: float | None = None,
     ) -> None:
-        """Send a serialised message; `done` is called once. Its seconds count from `since` (perf_counter), or now."""
+        """Send a serialised message; `done` is called once. Latency counts from `since` (perf_counter), or from now."""
         now = perf_counter()
         deadline = math.inf if timeout is None else now + timeout
         call = Call(message, done, timeout, now if since is None else since, deadline)
@@ -59,7 +59,7 @@ class Connection:
             self._sweep_when(deadline, now)
 
     def close(self) -> None:
-        """Calls under way end as CANCELLED; new ones are not answered."""
+        """Close. Calls under way end as CANCELLED; new calls are never answered."""
         self._closed = True
         self._link = None
         if self._timer is not None:
@@ -72,7 +72,7 @@ class Connection:
         self._end_queue(frames.CANCELLED)
 
     def send_waiting(self) -> None:
-        """As many as there is room for."""
+        """Send as many waiting calls as there is room for."""
         link = self._link
         if link is not None:
             while self._queue and link.send(self._queue[0]):
@@ -80,12 +80,12 @@ class Connection:
             link.waiting = bool(self._queue)
 
     def refused(self, call: Call) -> None:
-        """Send it again: grpc's server counts calls a moment longer than it takes to answer them."""
+        """Send the call again: a gRPC server counts a call a moment longer than it takes to answer it."""
         self._queue.appendleft(call)
         self._loop.call_later(_REFUSED_SECONDS, self.send_waiting)
 
     def leave(self, link: Link, unseen: list[Call]) -> None:
-        """Connect anew: the server said GOAWAY to this link."""
+        """Connect again: the server sent GOAWAY on this link."""
         if link is self._link:
             self._link = None
             self._reconnect()
@@ -97,7 +97,7 @@ class Connection:
         self.send_waiting()
 
     def lost(self, link: Link) -> None:
-        """Connect anew, unless that has been done: this link is gone."""
+        """Connect again, unless that was done already: this link is gone."""
         self._links.discard(link)
         if link is self._link:
             self._link = None
@@ -151,10 +151,10 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._sweep_at = deadline
-        self._timer = self._loop.call_later(deadline - now, self._sweep)
+        self._timer = self._loop.call_later(deadline - now, self._end_late_calls)
 
-    def _sweep(self) -> None:
-        """End the calls whose deadlines have passed: one timer for all, because few calls need it."""
+    def _end_late_calls(self) -> None:
+        """End the calls whose deadlines have passed. All calls share one timer, because few need it."""
         now = perf_counter()
         self._sweep_at = math.inf
         late = [call for call in self._queue if call.deadline <= now]

@@ -24,7 +24,7 @@ USER_AGENTS = (
 _REQUESTS = b"\x0a"  # field 1, length-delimited
 _IDENTIFIER = b"\x12"  # field 2, length-delimited
 _STRIDE = 2_654_435_761  # prime, 2^32 over the golden ratio: multiples of it are spread evenly
-_OTHER_STRIDE = 2_246_822_519  # so that who returns has nothing to do with when
+_OTHER_STRIDE = 2_246_822_519  # so that the order of returning users has no pattern in time
 _SPREAD = 2**32
 
 
@@ -75,13 +75,13 @@ def returning(user: Callable[[int], bytes], pool: int) -> Callable[[int], bytes]
 
 
 def mix(new: Callable[[int], bytes], old: Callable[[int], bytes], share: float) -> Callable[[int], bytes]:
-    """`old` for this share of the numbers, spread evenly; else `new`."""
+    """Return a function that takes `old` for this share of the numbers, spread evenly, and else `new`."""
     threshold = int(share * _SPREAD)
     return lambda number: old(number) if number * _STRIDE % _SPREAD < threshold else new(number)
 
 
 def batch(user: Callable[[int], bytes], first: int, size: int) -> bytes:
-    """The AllocateUsersRequest of so many users, from this one on."""
+    """Return the AllocateUsersRequest of `size` users from the first one on."""
     requests = (user(number) for number in range(first, first + size))
     return b"".join(_REQUESTS + _varint(len(request)) + request for request in requests)
 

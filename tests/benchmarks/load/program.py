@@ -134,7 +134,7 @@ class Report:
 
     @property
     def rate(self) -> float:
-        """Answers a second, of any status."""
+        """Return the answers a second, of any status."""
         return self.calls / self.seconds
 
     @classmethod

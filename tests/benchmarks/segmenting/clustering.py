@@ -1,4 +1,4 @@
-"""Training clusters on a million assignments against scikit-learn alone, its memory, and what it does to calls."""
+"""Training clusters on a million assignments: time against scikit-learn alone, memory, calls meanwhile."""
 
 import asyncio
 import subprocess
@@ -26,7 +26,7 @@ _MILLION, _FIVE = 1_000_000, 5_000_000
 _ROUNDS, _SECONDS, _RATE, _CROWD = 9, 4.0, 150.0, 32
 _SERVING_ROUNDS = 15
 _TIME_GOAL, _FLAT_GOAL, _LATENCY_GOAL, _SERVING_GOAL = 2.0, 1.1, 1.2, 1.1
-# Users of four audiences, each unlike its own in a dimension now and then, written where the drain would.
+# Users of four audiences, in the tables that the drain writes. A dimension sometimes has another audience's value.
 _FILL = """
     WITH users AS (
         SELECT decode(md5($1::text || n), 'hex') AS user_key, n % 4 AS audience,
@@ -60,7 +60,7 @@ _COUNT = """
     ON CONFLICT (experiment_no, segmentation_version, segment_no, variant_no, day)
         DO UPDATE SET trials = s.trials + excluded.trials
 """
-# scikit-learn alone, on a matrix of the size that ours has, ready in memory: with K given, or asked which K is best.
+# scikit-learn alone, on a matrix of the same size that is ready in memory, with a given K or choosing the best K.
 _ALONE = """
 import sys, time
 import numpy as np
@@ -78,11 +78,11 @@ else:
         silhouette_score(points, labels, sample_size=3000, random_state=0)
 print(time.perf_counter() - begin)
 """
-_WIDTH = 36  # of the encoder for these contexts, as near as matters
+_WIDTH = 36  # about as many as the encoder makes of these contexts
 
 
 def rows() -> list[Row]:
-    """Time and memory of a job; calls beside it; and what serving by clusters costs."""
+    """Measure time and memory of a training, calls meanwhile, and the cost of serving by clusters."""
     with running() as (installation, _):
         endpoints = read_endpoints(installation.path / "server.json")
         assert endpoints is not None
@@ -93,16 +93,16 @@ async def _measure(installation: Installation, endpoints: Endpoints) -> list[Row
     stores = find_running(installation.path)
     assert stores is not None
     connection = await asyncpg.connect(stores.postgres_dsn, server_settings={"search_path": SCHEMA})
-    async with testbed(installation, endpoints) as place:
-        await place.start("crowd")
-        await place.start("off")
+    async with testbed(installation, endpoints) as bed:
+        await bed.start("crowd")
+        await bed.start("off")
         await _fill(connection, 0, _MILLION)
-        found = await _job(place, installation)
-        found += await _beside(place)
+        found = await _job(bed, installation)
+        found += await _beside(bed)
         await _fill(connection, _MILLION, _FIVE)
-        found += await _flat(place, installation, found)
-        await place.start_clustered("auto")
-        found += await _serving(place)
+        found += await _flat(bed, installation, found)
+        await bed.start_clustered("auto")
+        found += await _serving(bed)
     await connection.close()
     return found
 
@@ -114,9 +114,9 @@ async def _fill(connection: asyncpg.Connection, first: int, end: int) -> None:
     await connection.execute("ANALYZE assignments")
 
 
-async def _job(place: Testbed, installation: Installation) -> list[Row]:
-    """A training among a million assignments, with its parts; scikit-learn in a process of its own."""
-    ours, peak = await _train(place, installation)
+async def _job(bed: Testbed, installation: Installation) -> list[Row]:
+    """Measure a training on a million assignments, and scikit-learn in its own process."""
+    ours, peak = await _train(bed, installation)
     with _peak(psutil.Process()) as alone:
         asked, given = await _alone(2, 8), await _alone(4, 4)
     what = "a training among 1,000,000 assignments"
@@ -128,29 +128,29 @@ async def _job(place: Testbed, installation: Installation) -> list[Row]:
 
 
 async def _alone(least: int, most: int) -> float:
-    """Seconds of scikit-learn."""
+    """Return the seconds that scikit-learn takes."""
     arguments = (sys.executable, "-c", _ALONE, str(_MILLION), str(_WIDTH), str(least), str(most))
     output = await asyncio.to_thread(subprocess.run, arguments, check=True, capture_output=True)
     return float(output.stdout)
 
 
-async def _flat(place: Testbed, installation: Installation, found: list[Row]) -> list[Row]:
-    _, peak = await _train(place, installation)
+async def _flat(bed: Testbed, installation: Installation, found: list[Row]) -> list[Row]:
+    _, peak = await _train(bed, installation)
     before = float(found[1].ours.split()[0].replace(",", ""))
     return [_row("peak memory among 5,000,000", "among 1,000,000", before, peak, "MiB", _FLAT_GOAL)]
 
 
-async def _train(place: Testbed, installation: Installation) -> tuple[float, float]:
-    """Seconds, and the most MiB that the worker grew by, with the process that trains."""
+async def _train(bed: Testbed, installation: Installation) -> tuple[float, float]:
+    """Train. Return the seconds, and by how many MiB the worker and its training process grew at most."""
     begin = time.perf_counter()
     with _peak(installation.recorded("worker")) as peak:
-        await place.train("crowd")
+        await bed.train("crowd")
     return time.perf_counter() - begin, peak[0]
 
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[float]]:
-    """MiB that a process and its children need at most, above what it had."""
+    """Return by how many MiB a process and its children grow at most."""
     most, over = [0.0], threading.Event()
     before = process.memory_info().rss
 
@@ -170,16 +170,16 @@ def _peak(process: psutil.Process) -> Iterator[list[float]]:
         thread.join()
 
 
-async def _beside(place: Testbed) -> list[Row]:
-    """Calls at a gentle rate, while nothing is trained and while something is, in turn."""
+async def _beside(bed: Testbed) -> list[Row]:
+    """Measure calls at a low rate, in turn with and without a training."""
     quiet, training = [], []
     for _ in range(_ROUNDS):
-        quiet.append(await _p99(place))
-        job = asyncio.create_task(place.train("crowd"))
+        quiet.append(await _p99(bed))
+        job = asyncio.create_task(bed.train("crowd"))
         await asyncio.sleep(1.0)
-        training.append(await _p99(place))
+        training.append(await _p99(bed))
         await job
-        await place.drained()
+        await bed.drained()
     ratio, low, high = interval(np.array(training) / np.array(quiet))
     return [
         Row(
@@ -194,22 +194,22 @@ async def _beside(place: Testbed) -> list[Row]:
     ]
 
 
-async def _p99(place: Testbed) -> float:
-    async with place.ours.connected(4) as connections:
+async def _p99(bed: Testbed) -> float:
+    async with bed.ours.connected(4) as connections:
         outcome = await open_loop(connections, new_users("off"), rate=_RATE, seconds=_SECONDS)
     return checked(outcome).quantile(0.99)
 
 
-async def _serving(place: Testbed) -> list[Row]:
-    """What the nearest centroid costs a call."""
+async def _serving(bed: Testbed) -> list[Row]:
+    """Measure what finding the nearest centroid adds to a call."""
     microseconds = []
     for number in range(1 + _SERVING_ROUNDS):
-        with place.quiet():
+        with bed.quiet():
             off, auto = [
-                1e6 / (await closed(place.ours, new_users(name, context=True), concurrency=_CROWD, seconds=1.5)).rate
+                1e6 / (await closed(bed.ours, new_users(name, context=True), concurrency=_CROWD, seconds=1.5)).rate
                 for name in ("off", "auto")
             ]
-        await place.drained()
+        await bed.drained()
         if number:
             microseconds.append((off, auto))
     off, auto = np.array(microseconds).T

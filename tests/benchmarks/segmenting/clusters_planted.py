@@ -1,4 +1,4 @@
-"""Clusters of simulated traffic: four planted audiences are found and named, and none where there are none."""
+"""Clusters of simulated traffic: planted audiences are found and named; none are found where none are planted."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,14 +13,14 @@ from allocator.clusters import train
 from tests.benchmarks.row import Row
 from tests.support.audiences import AUDIENCES, CHANNELS, planted, structureless
 
-_SEEDS = range(100, 120)  # the rules were settled on others
+_SEEDS = range(100, 120)  # the rules were tuned on other seeds
 _USERS = 5_000
 _LEAST_RAND = 0.95
 _PLACES = "BR PT", "US EN", "DE DE", "IN HI"
 _TIMES = "Weekend Evening", "Weekday Business-hours", "Weekday Morning Early-morning", "Weekend Late-night"
 _DEVICES = "Mobile iOS Safari", "Desktop Windows Chrome", "Desktop macOS Firefox", "Mobile Android Chrome"
-# The words that may be said of each audience, by channel. A name is acceptable if all of its words may be said of the
-# audience it is given to, and not all of them of another.
+# The words that describe each audience, by channel. A name is acceptable if all of its words describe the audience
+# that it is given to, and not all of them another audience.
 _WORDS = {
     "web": (
         "New Instagram Social Summer Browsers",
@@ -47,7 +47,7 @@ _MIXED = tuple(_WORDS[channel][audience] for audience, channel in enumerate(CHAN
 
 @dataclass(frozen=True)
 class _Trial:
-    """What became of one population; `named` is the share of acceptable names."""
+    """The clusters of one population; `named` is the share of acceptable names."""
 
     clusters: int
     rand: float
@@ -56,7 +56,7 @@ class _Trial:
 
 
 def rows() -> list[Row]:
-    """For each channel and for all together: how many clusters, how well they agree, how they are called."""
+    """Measure for each channel and for all together: how many clusters are found, how well they fit, their names."""
     with ProcessPoolExecutor() as pool:
         return list(chain.from_iterable(_population(channel, pool) for channel in (*CHANNELS, None)))
 

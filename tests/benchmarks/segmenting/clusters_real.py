@@ -1,4 +1,4 @@
-"""Clusters of two public data sets: how many, what they are called, and whether other users would give the same."""
+"""Clusters of two public data sets: how many, their names, and whether other users give the same clusters."""
 
 import csv
 import gzip
@@ -22,13 +22,13 @@ Contexts = Sequence[Mapping[str, str]]
 
 
 def rows() -> list[Row]:
-    """What was found, and how it agrees with what other seeds and other users give."""
+    """Measure what is found, and how it agrees with the clusters of other seeds and other users."""
     with ProcessPoolExecutor() as pool:
         return [row for name, read in _SETS.items() if data_file(name) for row in _found(name, read(), pool)]
 
 
 def _shoppers() -> Contexts:
-    """Sessions of a shop. Whether they bought, and the worth of pages that is reckoned from it, are outcomes."""
+    """Return sessions of a shop, without outcomes: whether they bought, and page values computed from that."""
     return [
         {
             "administrative": line["Administrative"],
@@ -41,7 +41,7 @@ def _shoppers() -> Contexts:
             "exit_rate": line["ExitRates"],
             "special_day": line["SpecialDay"],
             "month": canonical(line["Month"]),
-            "system": f"system {line['OperatingSystems']}",  # codes, which have no order
+            "system": f"system {line['OperatingSystems']}",  # codes without an order
             "client": f"client {line['Browser']}",
             "area": f"area {line['Region']}",
             "traffic": f"traffic {line['TrafficType']}",
@@ -53,7 +53,7 @@ def _shoppers() -> Contexts:
 
 
 def _customers() -> Contexts:
-    """Customers before they were sent an e-mail or not."""
+    """Return customers as they were before some were sent an e-mail."""
     names = {"recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie"}
     return [
         {name: canonical(line[name]) for name in names} | {"bought_by": canonical(line["channel"])}

@@ -1,4 +1,4 @@
-"""What a check costs: database time by PostgreSQL's own account, rows read, and a sweep over many experiments."""
+"""What a check of eligibility costs: database time by PostgreSQL, rows read, and checks of many experiments."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ _DIMENSIONS = {
 
 
 def rows() -> list[Row]:
-    """A check over a million assignments, then a sweep."""
+    """Measure a check over a million assignments, then checks of many experiments."""
     return asyncio.run(_measure())
 
 
@@ -63,7 +63,7 @@ async def _measure() -> list[Row]:
 
 
 async def _fill(connection: asyncpg.Connection, labeller: Labeller, begin: int) -> None:
-    """A million users of thirty days through the drain, a tenth of whom convert."""
+    """Send a million users of thirty days through the drain. A tenth of them convert."""
     rng = np.random.default_rng(_SEED)
     for first in range(0, _ASSIGNMENTS, _BATCH):
         second = begin + first * _DAYS * 86_400 // _ASSIGNMENTS
@@ -126,8 +126,8 @@ async def _one(connection: asyncpg.Connection, checker: Checker) -> Row:
 
 
 async def _statistics(connection: asyncpg.Connection) -> tuple[float, int]:
-    """Milliseconds that sessions were active in statements, and rows of the log that were read, both so far."""
-    await asyncio.sleep(1.5)  # sessions report after they have been idle for a second
+    """Return, as of now, the milliseconds that sessions spent in statements, and the rows read from the log."""
+    await asyncio.sleep(1.5)  # sessions report after a second of idleness
     await connection.execute("SELECT pg_stat_clear_snapshot()")
     active = await connection.fetchval("SELECT active_time FROM pg_stat_database WHERE datname = current_database()")
     read = await connection.fetchval(
@@ -138,7 +138,7 @@ async def _statistics(connection: asyncpg.Connection) -> tuple[float, int]:
 
 
 async def _sweep(service: Any, connection: asyncpg.Connection, sweep: EligibilitySweep) -> Row:
-    """Experiments that have the counts of the first, a thousandth each, so that there is something to read."""
+    """Measure checks of many experiments. Each has a thousandth of the first experiment's counts."""
     await connection.execute("DELETE FROM dimension_counts WHERE day < (SELECT max(day) - 3 FROM dimension_counts)")
     for number in range(_EXPERIMENTS):
         message = two_variants(experiment_id=f"e{number}")

@@ -1,4 +1,4 @@
-"""How often a segmentation is recommended: where none would pay, and where one does, over simulated experiments."""
+"""How often a segmentation is recommended in simulated experiments where none would pay, and where one does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ _DAYS, _LOOKS_A_DAY = 30, 4
 _LOOKED_AT = 8
 _ARMS, _CONTROL = 2, 0
 _RATE, _BETTER = 0.10, 1.2
-_SWING = 0.5  # of the base rates in opposite trends
-_VALUES = (2, 2, 3, 3, 4, 5, 6, 8)  # of the dimensions, with Zipf's shares
+_SWING = 0.5  # of base rates with opposite trends
+_VALUES = (2, 2, 3, 3, 4, 5, 6, 8)  # of dimensions whose values have Zipf's shares
 _MIN_SAMPLES = 100
 _MOST_FALSE = 0.03
 _POWER = {1_000: 0.65, 2_000: 0.90, 5_000: 0.99}
@@ -43,7 +43,7 @@ class _World:
 
 @dataclass(frozen=True)
 class _Found:
-    """Of each run: the day of the recommendation, or _NEVER; whether other rules would ever, or in the end, have."""
+    """Of each run: the day of the recommendation, or _NEVER; whether the test rejects at any look, and at the end."""
 
     day: Counts
     e_value_alone: NDArray[np.bool_]
@@ -52,7 +52,7 @@ class _Found:
 
 
 def rows() -> list[Row]:
-    """Five kinds of experiments that no segmentation would improve, and crossovers; ratios are to χ² tests."""
+    """Measure five kinds of experiments that no segmentation improves, and crossovers. Ratios are to χ² tests."""
     better = np.array([1.0, _BETTER])
     nulls: dict[str, Callable[[], Array]] = {
         "all arms equal": lambda: _flat() * np.ones(_ARMS),
@@ -84,7 +84,7 @@ def _flat() -> Array:
 
 
 def _scaled(first: float, last: float) -> Array:
-    """Factors from the first to the last value of each dimension, over their mean and times the middle."""
+    """Return factors from the first to the last value of each dimension, over their mean and times the middle."""
     shares = _shares()
     factors = np.stack([np.interp(np.arange(max(_VALUES)), [0, values - 1], [first, last]) for values in _VALUES])
     factors *= (first + last) / 2 / (shares * factors).sum(1, keepdims=True)
@@ -92,7 +92,7 @@ def _scaled(first: float, last: float) -> Array:
 
 
 def _opposite() -> Array:
-    """Values that rise, and as many that fall, over the days in every dimension, while the mean stays."""
+    """Return base rates: in every dimension half of the values rise over the days and half fall; the mean stays."""
     shares = _shares()
     direction = np.where(np.arange(max(_VALUES)) % 2, -1.0, 1.0) - (shares[:, ::2] - shares[:, 1::2]).sum(1)[:, None]
     direction = np.where(shares > 0, direction, 0.0)
@@ -101,7 +101,7 @@ def _opposite() -> Array:
 
 
 def _simulate(world: _World, rng: np.random.Generator) -> _Found:
-    """All runs at once: Thompson sampling for everyone from Beta posteriors, renewed at each look, floor 2.5 % an arm.
+    """Simulate all runs at once: Thompson sampling from Beta posteriors renewed at each look, floor 2.5 % an arm.
 
     Successes and failures of an arm are split over the values of each dimension apart. That is exact for each
     dimension; failures are then a little less dependent over dimensions than they would be.
@@ -109,7 +109,7 @@ def _simulate(world: _World, rng: np.random.Generator) -> _Found:
     dimensions, values = world.shares.shape
     history = np.zeros((2, _RUNS, dimensions, _DAYS, values, _ARMS), np.int64)  # trials and successes
     drawn, won = np.zeros((2, _RUNS, _ARMS))  # of all users
-    past = np.zeros((2, _RUNS, dimensions, values))  # information and difference of the days before
+    past = np.zeros((2, _RUNS, dimensions, values))  # information and difference summed over the days before
     day_found = np.full(_RUNS, _NEVER)
     alone, tested = np.zeros((2, _RUNS), np.bool_)
     for day in range(_DAYS):
@@ -129,14 +129,14 @@ def _simulate(world: _World, rng: np.random.Generator) -> _Found:
             tested |= tested_now
             alone |= large
         past = sums
-        for run in np.flatnonzero(large & (day_found == _NEVER)):  # full days alone count, so the other looks are idle
+        for run in np.flatnonzero(large & (day_found == _NEVER)):  # only full days count, so other looks change nothing
             if _recommended(history[:, run, :, : day + 1], world.visitors):
                 day_found[run] = day + 1
     return _Found(day_found, alone, tested, tested_now)
 
 
 def _quarter(world: _World, day: int, drawn: Array, won: Array, rng: np.random.Generator) -> tuple[Counts, Counts]:
-    """Trials and successes of the users until the next look: int64 (runs, dimensions, values, arms) each."""
+    """Return trials and successes until the next look: int64 (runs, dimensions, values, arms) each."""
     floor = exploration_floor(_ARMS)
     best = probability_best_rows(1 + won, 1 + drawn - won)
     chance = floor + (1 - _ARMS * floor) * best[:, 1]
@@ -153,7 +153,7 @@ def _quarter(world: _World, day: int, drawn: Array, won: Array, rng: np.random.G
 
 
 def _recommended(counts: Counts, visitors: int) -> bool:
-    """Whether what has E as _LOOKED_AT dimensions need it fulfils every other condition too.
+    """Return whether a run with enough evidence for _LOOKED_AT dimensions also fulfils every other condition.
 
     counts: trials and successes of a run, (2, dimensions, days, values, arms).
     """
@@ -168,7 +168,7 @@ def _recommended(counts: Counts, visitors: int) -> bool:
 
 
 def _test(effects: Array, precisions: Array) -> NDArray[np.bool_]:
-    """Cochran's χ² test of one effect for all values."""
+    """Test with Cochran's χ² that one effect holds for all values."""
     total = precisions.sum(-1, keepdims=True)
     mean = np.divide((precisions * effects).sum(-1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
     statistic = (precisions * (effects - mean) ** 2).sum(-1)

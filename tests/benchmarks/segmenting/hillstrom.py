@@ -1,4 +1,4 @@
-"""Hillstrom's e-mail experiment with every dimension offered: what is recommended, and what comes of it.
+"""Hillstrom's e-mail experiment with every dimension offered: what is recommended, and what it brings.
 
 Customers got an e-mail about men's or women's merchandise, or none; the outcome is a visit within two weeks.
 They arrive in random order, 1,300 a day; each converts as a customer did, drawn at random, who was like them
@@ -39,7 +39,7 @@ _OFFERED = {
 
 
 def rows() -> list[Row]:
-    """Two runs: with the control among the variants, and of the two e-mails alone."""
+    """Measure two runs: with the control among the variants, and with the two e-mails alone."""
     path = data_file(_FILE)
     if path is None:
         return []
@@ -63,7 +63,7 @@ async def _run(name: str, lines: list[dict[str, str]]) -> list[Row]:
 
 
 def _people(lines: list[dict[str, str]], variants: list[str]) -> list[Person]:
-    """Customers with the share of those like them who visited, by variant."""
+    """Return customers, each with the share of similar customers who visited, by variant."""
     seen: dict[tuple[str, ...], dict[str, list[int]]] = defaultdict(lambda: {each: [0, 0] for each in variants})
     for line in lines:
         cell = seen[tuple(line[name] for name in _ALIKE)][_VARIANTS[line["segment"]]]

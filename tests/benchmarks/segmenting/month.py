@@ -1,4 +1,4 @@
-"""A month in minutes: traffic grows, segmentation turns itself on, is measured, and, where it stops paying, off again.
+"""A simulated month: traffic grows, segmentation turns itself on, is measured, and turns itself off if it stops paying.
 
 The server, its worker, PostgreSQL and Valkey are real; the clock and the users are simulated.
 """
@@ -24,7 +24,7 @@ _DAYS, _PARTS = 30, 4
 _THRESHOLD = 1_000
 _OWNER = "growth@example.com"
 _FIRST_USER = 5  # day
-# What the variants' rates differ by for the arm that was drawn, by source: control, b.
+# The rate of the variant that was drawn minus the other's, by source.
 _TRUE_LIFT = """
     SELECT avg((q_segment - q_global) * CASE (context ->> 'source') || variant_no
         WHEN 'instagram0' THEN -0.04 WHEN 'instagram1' THEN 0.04 WHEN 'google0' THEN 0.04 ELSE -0.04 END)
@@ -38,13 +38,13 @@ class _Log:
 
     on: int | None = None
     off: int | None = None
-    last_full_day: int = 0  # visitors of the day before it was turned on
+    last_full_day: int = 0  # visitors of the day before segmentation was turned on
     metrics: Any = None
     true_lift: float = 0.0
 
 
 def rows() -> list[Row]:
-    """A crossover that stays, and one that turns round three weeks later."""
+    """Measure a crossover that stays, and one that reverses three weeks later."""
     return asyncio.run(_both())
 
 

@@ -1,4 +1,4 @@
-"""How many sites of public lists are known, whether their media are right, and what a call costs.
+"""How many sites of public lists are recognised, whether their media are right, and what a call costs.
 
 The lists are for measuring only: no entry of the table was taken from them.
 """
@@ -18,20 +18,20 @@ from tests.support.data import data_file
 _REFERERS, _CATEGORIES = "referrer/referers.yml", "referrer/ga4_source_categories.csv"
 _COVERAGE_GOAL, _MEDIUM_GOAL, _COST_GOAL = 0.8, 0.97, 5e-6
 _ROUNDS, _CALLS = 15, 2_000
-_OURS = {"unknown": "referral"}  # pages of portals that are neither search nor mail
+_OURS = {"unknown": "referral"}  # pages of portals, neither search nor mail
 _CATEGORY = {"SEARCH": "search", "SOCIAL": "social", "VIDEO": "social", "SHOPPING": "referral"}
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A referrer, or what a campaign calls its source, and its medium in our words."""
+    """A referrer or a campaign's source, and its medium as this project names it."""
 
     text: str
     medium: str
 
 
 def rows() -> list[Row]:
-    """Coverage and media by list, then calls by kind."""
+    """Measure coverage and media by list, then calls by kind."""
     listed, categories = referers(), source_categories()
     came = [traffic("", "", (), one.text) for one in listed]
     named = [traffic(one.text, "", (), "") for one in categories]
@@ -54,22 +54,22 @@ def rows() -> list[Row]:
 
 
 def has_data() -> bool:
-    """Whether both lists are present."""
+    """Return whether both lists are present."""
     return all(data_file(name) for name in (_REFERERS, _CATEGORIES))
 
 
 def is_known(came: Traffic) -> bool:
-    """More is said than the host."""
+    """Return whether more than the host is recognised."""
     return came.medium not in ("referral", "direct") or is_named(came)
 
 
 def is_named(came: Traffic) -> bool:
-    """The source is one of the table's."""
+    """Return whether the source is one of the table's."""
     return traffic(came.source, "", (), "").medium not in ("unknown", "direct")
 
 
 def referers() -> list[Labelled]:
-    """The hosts, some with paths. The list is YAML of few shapes: media, names, and their domains and parameters."""
+    """Return the hosts of the list, some with paths. It is YAML: media, names, and their domains and parameters."""
     found: dict[str, str] = {}
     medium = key = ""
     for line in _path(_REFERERS).read_text().splitlines():
@@ -87,7 +87,7 @@ def referers() -> list[Labelled]:
 
 
 def source_categories() -> list[Labelled]:
-    """What campaigns and Google Analytics call sources."""
+    """Return the sources as campaigns and Google Analytics name them."""
     with _path(_CATEGORIES).open() as file:
         return [
             Labelled(line["source"], _CATEGORY[line["source_category"].removeprefix("SOURCE_CATEGORY_")])
@@ -120,7 +120,7 @@ def _share(figure: str, right: Sequence[bool], goal: float | None = None) -> Row
 
 
 def _cost(what: str, source: str, medium: str, click_ids: Sequence[str], referrer: str) -> Row:
-    """With the host or the name already seen, as most are."""
+    """Measure calls whose host or name was seen before, as most are."""
     rounds = []
     for _ in range(_ROUNDS):
         begin = time.process_time()

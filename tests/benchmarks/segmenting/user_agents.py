@@ -1,6 +1,6 @@
-"""How well user agents are told apart, on labelled collections, and what that costs.
+"""How well user agents are classified, on labelled collections, and what a call costs.
 
-The rules were written with one half of the Matomo collection in sight; figures are of the other half.
+The rules were written on one half of the Matomo collection; the figures come from the other half.
 """
 
 import gzip
@@ -29,14 +29,14 @@ _Classify = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Labelled:
-    """A user agent and what it is."""
+    """A user agent and its class."""
 
     text: str
     device: str
 
 
 def rows() -> list[Row]:
-    """Accuracy over four classes and in each, bots found, people taken for bots, and the cost of a cache miss."""
+    """Measure accuracy over four classes and in each, bots found, people taken for bots, cost of a cache miss."""
     matomo, crawlers, people = held_out(), _table(_CRAWLERS), ordinary()
     return [
         _share("Matomo's held-out half: accuracy", matomo, _ACCURACY_GOAL),
@@ -49,18 +49,18 @@ def rows() -> list[Row]:
 
 
 def has_data() -> bool:
-    """Whether every collection is present."""
+    """Return whether every collection is present."""
     return all(data_file(name) for name in (_MATOMO, _CRAWLERS, _FAKE, _TOP))
 
 
 def held_out() -> list[Labelled]:
-    """The half of the Matomo collection that nobody looked at, of the four classes."""
+    """Return the half of the Matomo collection that the rules were not written on, of the four classes."""
     half = (one for one in _table(_MATOMO) if hashlib.blake2b(one.text.encode()).digest()[0] % 2)
     return [one for one in half if one.device in _CLASSES]
 
 
 def ordinary() -> list[Labelled]:
-    """What people's browsers send."""
+    """Return user agents of people's browsers."""
     return _table(_FAKE) + [Labelled(text, "") for text in json.loads(_bytes(_TOP))]
 
 
@@ -86,7 +86,7 @@ def _ours(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """user_agents by itself."""
+    """Classify with the package user_agents alone."""
     agent = parse(text)
     if agent.is_bot:
         return BOT
@@ -125,7 +125,7 @@ def _false_bots(people: Sequence[Labelled]) -> Row:
 
 
 def _cost(texts: Sequence[str]) -> Row:
-    """Distinct user agents, none of them seen before by either cache."""
+    """Measure with distinct user agents, of which neither cache has seen any."""
     chosen = np.random.default_rng(3).permutation(len(texts))[:_TIMED]
     parse_user_agent.cache_clear()
     seconds = np.array(

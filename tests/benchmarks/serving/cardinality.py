@@ -1,4 +1,4 @@
-"""A hundred thousand random sources poured into one experiment: what becomes of segments, memory, and the hot path."""
+"""A hundred thousand random sources in one experiment: what happens to segments, memory and the hot path."""
 
 import asyncio
 import time
@@ -20,14 +20,18 @@ from tests.faults.installation import Client, Installation
 _SEED = 17
 _RANDOM, _BATCH = 100_000, 500
 _REAL = ("instagram", "google", "facebook")
-_REAL_SHARE = 0.1  # each, of the second half: the first is random alone
+_REAL_SHARE = 0.1  # each, in the second half of the users; in the first half all sources are random
 _MAX_SEGMENTS = 200
 _PROBES = 2_000
-_MOST_BYTES, _MOST_GROWTH, _MOST_SLOWER = 64 * 1024, 64.0, 1.15  # of the registry; MiB of the server; of the median
+_MOST_BYTES, _MOST_GROWTH, _MOST_SLOWER = (
+    64 * 1024,
+    64.0,
+    1.15,
+)  # bytes of the registry; growth of the server in MiB; ratio of the medians
 
 
 def rows() -> list[Row]:
-    """One row for each promise."""
+    """Measure one row for each promise."""
     with running() as (installation, runner):
         return runner.run(_measure(installation))
 
@@ -42,7 +46,7 @@ async def _measure(installation: Installation) -> list[Row]:
     await _probe(client, "warm")
     quick, memory = await _probe(client, "before"), server.memory_info().rss
     await _pour(client)
-    await asyncio.sleep(15)  # the worker looks every ten seconds
+    await asyncio.sleep(15)  # the worker revises segments every ten seconds
     slow, after = await _probe(client, "after"), server.memory_info().rss
     registry = keys.segments(1, 1)
     registered = await segment_registry.load(redis, registry)
@@ -105,7 +109,7 @@ async def _pour(client: Client) -> None:
 
 
 async def _probe(client: Client, name: str) -> list[float]:
-    """Seconds of unary calls of new users, one after the other."""
+    """Return the seconds of unary calls for new users, made one after the other."""
     seconds = []
     for number in range(_PROBES):
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a context costs, and what a flood of user agents that nobody has seen does to calls with known ones."""
+"""What reading a context costs, and how a flood of unseen user agents slows calls with known ones."""
 
 import asyncio
 import gzip
@@ -25,13 +25,13 @@ _KNOWN = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
     "Version/17.4 Mobile/15E148 Safari/604.1"
 )
-_COST_GOAL, _FLOOD_GOAL = 15.0, 2.0  # µs; times the p99 of before
+_COST_GOAL, _FLOOD_GOAL = 15.0, 2.0  # µs; times the p99 before the flood
 _ROUNDS, _CALLS = 200, 500
-_FLOOD, _FLOODS, _FLOOD_RATE, _PROBE_RATE = 20_000, 5, 400, 50  # agents, and calls a second
+_FLOOD, _FLOODS, _FLOOD_RATE, _PROBE_RATE = 20_000, 5, 400, 50  # user agents, and calls a second
 
 
 def rows() -> list[Row]:
-    """The cost by itself, then the flood through a running server."""
+    """Measure the cost alone, then the flood through a running server."""
     result = [_cost()]
     path = data_file(_AGENTS)
     if path is None:
@@ -92,7 +92,7 @@ def _cost() -> Row:
 
 
 async def _flood(installation: Installation, agents: list[str]) -> list[list[float]]:
-    """By round, p99 of the probes in seconds: with known agents beside them, and with unseen ones."""
+    """Return by round the p99 of probes in seconds: while known agents arrive, and while unseen agents do."""
     endpoints = read_endpoints(installation.path / "server.json")
     assert endpoints is not None
     client = Client(endpoints, installation.key)
@@ -120,7 +120,7 @@ async def _flood(installation: Installation, agents: list[str]) -> list[list[flo
 
 
 async def _calls(client: Client, users: Any, agents: Any, count: int, rate: int) -> list[float]:
-    """Open loop: so many calls a second, whatever becomes of those before. Seconds of each."""
+    """Make calls in an open loop, at a fixed rate. Return the seconds of each."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
     seconds: list[float] = []

@@ -1,4 +1,4 @@
-"""Rows a second that the drain stores and counts, against a bare COPY of the same rows into the same kind of table."""
+"""Rows a second that the drain stores and counts, against a bare COPY of the same rows into such a table."""
 
 import asyncio
 import random
@@ -39,7 +39,7 @@ _VARIANTS = 4
 
 
 def rows() -> list[Row]:
-    """Batches of two sizes, then of an experiment with a maturity, which has more to count."""
+    """Measure batches of two sizes, then batches of an experiment with a maturity, which has more to count."""
     folder = Path(tempfile.mkdtemp(prefix="smp"))
     folder.chmod(0o711)
     try:
@@ -93,7 +93,7 @@ async def _rounds(
     batch: int,
     generator: random.Random,
 ) -> Array:
-    """Seconds of each round: ours, bare. Batch by batch in turn, so that both tables grow alike."""
+    """Return the seconds of each round, ours and bare. Batches take turns, so that both tables grow alike."""
     seconds = np.zeros((1 + _ROUNDS, 2))
     for nth in range(len(seconds) * _ROUND_ROWS // batch):
         begin = _FIRST_SECOND + nth * _BATCH_SECONDS
@@ -102,7 +102,7 @@ async def _rounds(
         this_round[0] += await _timed(drain.write(ours, events, labeller))
         rows = await bare_copy.read(bare, number, [event.user_key for event in events])
         this_round[1] += await _timed(bare_copy.copy(bare, rows))
-    return seconds[1:]  # the first warms up
+    return seconds[1:]  # the first round warms up
 
 
 def _row(figure: str, seconds: Array) -> Row:
@@ -127,7 +127,7 @@ async def _timed(work: Awaitable[object]) -> float:
 
 
 def _event(generator: random.Random, number: int, second: int) -> AssignmentEvent:
-    """A new user of one of 24 segments, frequent ones first, within the seconds of a batch."""
+    """Return the event of a new user in one of 24 segments; the first segments are the most frequent."""
     source = min(int(generator.paretovariate(1.0)), len(_SOURCES)) - 1
     device = generator.randrange(len(_DEVICES))
     context = {

@@ -1,4 +1,4 @@
-"""Every process of an installation killed, alone and in pairs, under load: what was answered against what is logged."""
+"""Every process of an installation is killed under load, alone and in pairs; answers are compared with the log."""
 
 from itertools import combinations
 
@@ -11,7 +11,7 @@ _PROCESSES = "server-0", "server-1", "worker", "valkey", "postgres"
 
 
 def rows() -> list[Row]:
-    """What was lost, changed, invented or miscounted, after 25 kills."""
+    """Measure what was lost, changed, invented or miscounted after 25 kills."""
     rounds = [[name] for name in _PROCESSES] + [list(pair) for pair in combinations(_PROCESSES, 2)]
     with running("--processes", "2") as (installation, runner):
         endpoints = read_endpoints(installation.path / "server.json")

@@ -1,4 +1,4 @@
-"""What an assignment costs in Valkey's memory, and whether calls get slower as assignments pile up."""
+"""What an assignment takes in Valkey's memory, and whether more assignments make calls slower."""
 
 import asyncio
 import os
@@ -31,33 +31,33 @@ _BYTES_GOAL, _GROWTH_GOAL = 32.0, 1.15
 
 @dataclass
 class _Store:
-    """An installation, and a connection to its Valkey like a server's own."""
+    """An installation, and a connection to its Valkey like the one of a server."""
 
-    place: Testbed
-    link: FunctionConnection
+    bed: Testbed
+    connection: FunctionConnection
     epoch: bytes
 
     async def used(self) -> int:
-        return int((await self.place.redis.info("memory"))["used_memory"])
+        return int((await self.bed.redis.info("memory"))["used_memory"])
 
     async def fill(self, assignments: int) -> None:
-        """Records as the function stores them, without their events, which are drained in an installation."""
+        """Store records as the function does, without events, which a worker would have drained."""
         record = RECORD.pack(1_770_000_000, 1, Reason.SAMPLED, 1, 5, _DAY)
         for _ in range(assignments // _CHUNK):
             rows = [PackedRecord(_EXPERIMENT, os.urandom(16), record) for _ in range(_CHUNK)]
-            await sticky.restore(self.place.redis, _SHARD, rows)
+            await sticky.restore(self.bed.redis, _SHARD, rows)
 
     async def settled(self) -> None:
-        """Wait until Valkey has written its files anew."""
-        while (await self.place.redis.info("persistence"))["aof_rewrite_in_progress"]:
+        """Wait until Valkey has rewritten its append-only file."""
+        while (await self.bed.redis.info("persistence"))["aof_rewrite_in_progress"]:
             await asyncio.sleep(0.5)
 
     async def seconds(self) -> tuple[float, float]:
-        """The medians of calls for new users, one at a time, and of round trips to Valkey alone."""
-        with self.place.quiet():
-            calls = await closed(self.place.ours, new_users("off"), concurrency=1, seconds=_SECONDS)
+        """Return the median seconds of calls for new users, one at a time, and of round trips to Valkey alone."""
+        with self.bed.quiet():
+            calls = await closed(self.bed.ours, new_users("off"), concurrency=1, seconds=_SECONDS)
             trips = float(np.median([await self._trip() for _ in range(_TRIPS)]))
-            await self.place.redis.delete(keys.stream(_SHARD), keys.waiting(_SHARD))
+            await self.bed.redis.delete(keys.stream(_SHARD), keys.waiting(_SHARD))
         return calls.quantile(0.5), trips
 
     async def _trip(self) -> float:
@@ -65,13 +65,13 @@ class _Store:
         answered: asyncio.Future[list[Found]] = asyncio.get_running_loop().create_future()
         begin = time.perf_counter()
         lookup = Lookup(_EXPERIMENT, key, _DAY, _event(key))
-        sticky.allocate(self.link, _SHARD, self.epoch, [lookup], answered.set_result)
+        sticky.allocate(self.connection, _SHARD, self.epoch, [lookup], answered.set_result)
         await answered
         return time.perf_counter() - begin
 
 
 def rows() -> list[Row]:
-    """Bytes an assignment at a million; new users among five million, against a like installation without any."""
+    """Measure bytes an assignment at a million; calls among five million against an equal installation without any."""
     with ExitStack() as stack:
         installations = [stack.enter_context(running())[0] for _ in range(2)]
         return uvloop.run(_measure(*installations))
@@ -102,7 +102,7 @@ async def _measure(*installations: Installation) -> list[Row]:
 
 
 def _growth(figure: str, seconds: "np.typing.NDArray[np.float64]", goal: float | None) -> Row:
-    """Rounds of the empty and the full one, in pairs."""
+    """Measure rounds of the empty and the full installation, in pairs."""
     among_none, among_many = np.median(seconds, axis=0) * 1e6
     ratio, low, high = interval(seconds[:, 1] / seconds[:, 0])
     return Row(
@@ -120,14 +120,14 @@ def _growth(figure: str, seconds: "np.typing.NDArray[np.float64]", goal: float |
 async def _store(installation: Installation) -> AsyncIterator[_Store]:
     endpoints = read_endpoints(installation.path / "server.json")
     assert endpoints is not None
-    async with testbed(installation, endpoints) as place:
-        await place.start("off")
-        (epoch,) = await streams.epochs(place.redis, 1)
+    async with testbed(installation, endpoints) as bed:
+        await bed.start("off")
+        (epoch,) = await streams.epochs(bed.redis, 1)
         assert epoch is not None
-        link = FunctionConnection(place.redis, timeout=5.0)
-        connecting = asyncio.create_task(link.run())
-        await link.connected()
-        yield _Store(place, link, epoch)
+        connection = FunctionConnection(bed.redis, timeout=5.0)
+        connecting = asyncio.create_task(connection.run())
+        await connection.connected()
+        yield _Store(bed, connection, epoch)
         await end(connecting)
 
 

@@ -1,4 +1,4 @@
-"""A million users through AllocateUsers, as a campaign would send them; the worker stores them afterwards."""
+"""A million users through AllocateUsers, as a campaign sends them. The worker stores them afterwards."""
 
 import time
 
@@ -16,13 +16,13 @@ from tests.benchmarks.testbed.testbed import Testbed, checked, new_users, testbe
 from tests.faults.installation import Installation
 
 _USERS, _BATCH, _UNDER_WAY = 1_000_000, 1_000, 2
-_FIRST = 10_000  # users after which memory and speed are looked at for the first time
+_FIRST = 10_000  # users before the first measurement of memory and speed
 _SLICE = 100_000
 _SERVER_GOAL, _REDIS_GOAL, _SLOWER_GOAL = 64.0, 32.0, 1.15  # MiB; bytes a user; times
 
 
 def rows() -> list[Row]:
-    """Users a second, and what grows from 10,000 users to a million."""
+    """Measure users a second, and what grows from 10,000 users to a million."""
     with running() as (installation, _):
         endpoints = read_endpoints(installation.path / "server.json")
         assert endpoints is not None
@@ -31,21 +31,21 @@ def rows() -> list[Row]:
 
 async def _measure(installation: Installation, endpoints: Endpoints) -> list[Row]:
     server = installation.recorded("server-0")
-    async with testbed(installation, endpoints) as place:
+    async with testbed(installation, endpoints) as bed:
         for name in ("warm-up", "campaign"):
-            await place.start(name)
-        await _send(place, "warm-up", _SLICE)
-        await place.drained()
+            await bed.start(name)
+        await _send(bed, "warm-up", _SLICE)
+        await bed.drained()
         begin = time.perf_counter()
-        slices = [await _send(place, "campaign", _FIRST)]
-        resident, used = server.memory_info().rss, await _used(place)
-        with place.quiet():
-            slices += [await _send(place, "campaign", _SLICE) for _ in range(_USERS // _SLICE)]
+        slices = [await _send(bed, "campaign", _FIRST)]
+        resident, used = server.memory_info().rss, await _used(bed)
+        with bed.quiet():
+            slices += [await _send(bed, "campaign", _SLICE) for _ in range(_USERS // _SLICE)]
         answered = time.perf_counter() - begin
         peak = server.memory_info().rss
-        await place.drained()
+        await bed.drained()
         stored = time.perf_counter() - begin
-        size = (await _used(place) - used) / _USERS
+        size = (await _used(bed) - used) / _USERS
         logged = await _logged(installation)
     users = _USERS + _FIRST
     seconds = np.array([1 / (outcome.rate * _BATCH) for outcome in slices[1:]])
@@ -91,16 +91,16 @@ async def _measure(installation: Installation, endpoints: Endpoints) -> list[Row
     ]
 
 
-async def _send(place: Testbed, experiment_id: str, users: int) -> Outcome:
-    """New users, in batches that are made beforehand."""
+async def _send(bed: Testbed, experiment_id: str, users: int) -> Outcome:
+    """Send new users, in batches that are made beforehand."""
     user = new_users(experiment_id)
     batches = [messages.batch(user, first, _BATCH) for first in range(0, users, _BATCH)]
-    async with place.ours.connected(_UNDER_WAY, messages.ALLOCATE_USERS) as connections:
+    async with bed.ours.connected(_UNDER_WAY, messages.ALLOCATE_USERS) as connections:
         return checked(await closed_loop(connections, batches.__getitem__, concurrency=_UNDER_WAY, most=len(batches)))
 
 
-async def _used(place: Testbed) -> int:
-    return int((await place.redis.info("memory"))["used_memory"])
+async def _used(bed: Testbed) -> int:
+    return int((await bed.redis.info("memory"))["used_memory"])
 
 
 async def _logged(installation: Installation) -> int:

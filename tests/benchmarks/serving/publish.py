@@ -17,11 +17,11 @@ _ROUNDS = 15
 _MODEL_GOAL, _VERSION_GOAL = 0.05, 0.5
 _SEGMENTS = (10, 100), (100, 1_000), (1_000, 3_000)
 _ARMS = (2, 5), (5, 10), (10, 20)
-_MAX_GROWTH = 1.5  # of the cost of a segment, or of an arm
+_MAX_GROWTH = 1.5  # ratio of the cost of a segment, or of an arm
 
 
 def rows() -> list[Row]:
-    """The version of 1,000 segments × 5 arms, then growth, step by step."""
+    """Measure a version of 1,000 segments × 5 arms, then growth step by step."""
     warm_up()
     counts = _counts(1_000, 5)
     successes = np.array([count.successes for count in counts], float).reshape(1_000, 5)
@@ -37,7 +37,7 @@ def rows() -> list[Row]:
 
 
 def _counts(segments: int, arms: int, days: int = 1) -> list[Count]:
-    """Around a thousand trials a cell at about 10 %, arms and segments different."""
+    """Return counts: about a thousand trials a cell, rates around 10 % that differ by arm and segment."""
     generator = np.random.default_rng(_SEED)
     rates = generator.uniform(0.05, 0.15, (segments, 1)) * generator.uniform(0.8, 1.2, (segments, arms))
     first = date(2026, 1, 1)
@@ -80,7 +80,7 @@ def _within(name: str, work: Callable[[], object], goal: float) -> Row:
 def _growth(
     what: str, small: int, large: int, small_work: Callable[[], object], large_work: Callable[[], object]
 ) -> Row:
-    """Interleaved; the cost of each of many over the cost of each of few."""
+    """Measure few and many in turn. The ratio is the cost of each of many over the cost of each of few."""
     small_work()
     rounds = np.array([(_seconds(small_work), _seconds(large_work)) for _ in range(_ROUNDS)])
     few, many = np.median(rounds, axis=0)

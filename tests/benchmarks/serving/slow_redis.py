@@ -1,4 +1,4 @@
-"""Redis late, silent, half-closed or gone, behind a proxy: when calls end, and how soon all is well again."""
+"""Redis is late, silent, half-closed or gone, behind a proxy: when calls end, and how soon the server recovers."""
 
 import asyncio
 import secrets
@@ -28,9 +28,9 @@ from tests.support.service import experiment
 _ROUNDS, _RATE, _SECONDS = 5, 200, 2.0
 _DEADLINE, _PATIENCE = 0.2, 10.0
 _REDIS_TIMEOUT = 1.0  # the default of SAMPLIT_REDIS_TIMEOUT
-_SLACK_GOAL, _PATIENT_GOAL, _RECOVERY_GOAL = 2.0, 2.0, 3.0  # times the no-op's; times the timeout; seconds
+_SLACK_GOAL, _PATIENT_GOAL, _RECOVERY_GOAL = 2.0, 2.0, 3.0  # times the slack of the no-op; times the timeout; seconds
 _LATE = 5.0
-_SETTLED = 20  # newcomers recorded in a row
+_SETTLED = 20  # new users recorded in a row
 
 
 async def _be_late(proxy: Proxy) -> None:
@@ -54,7 +54,7 @@ _TROUBLES: dict[str, Callable[[Proxy], Awaitable[None]]] = {
 
 
 def rows() -> list[Row]:
-    """Of each trouble: slack of calls with a short deadline, time of calls with a long one, time to recover."""
+    """Measure for each trouble how late calls with a short deadline end, how long others take, and recovery."""
     folder = Path(tempfile.mkdtemp(prefix="smp"))
     folder.chmod(0o711)
     try:
@@ -108,12 +108,12 @@ async def _load(target: Target, deadline: float) -> Outcome:
 
 
 def _slack(outcome: Outcome) -> float:
-    """Seconds."""
+    """Return how many seconds after their deadlines calls end."""
     return float(np.quantile(np.maximum(outcome.latencies - _DEADLINE, 0), 0.99))
 
 
 async def _heal(proxy: Proxy, client: Client) -> float:
-    """End the trouble; the seconds until everybody is recorded again."""
+    """End the trouble. Return the seconds until every user is recorded again."""
     proxy.delay, proxy.is_silent = 0.0, False
     if proxy.is_away:
         await proxy.come_back()
@@ -131,7 +131,7 @@ async def _heal(proxy: Proxy, client: Client) -> float:
 
 @asynccontextmanager
 async def _behind_a_proxy(folder: Path) -> AsyncIterator[tuple[Client, Target, Proxy]]:
-    """A server whose Redis is behind a proxy, with an experiment."""
+    """Yield a server whose Redis is behind a proxy, with an experiment."""
     directory = DataDirectory.open(folder / "engines")
     engines = EmbeddedEngines(directory, lambda _: None)
     stores = await engines.start()

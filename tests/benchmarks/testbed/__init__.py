@@ -1,1 +1,1 @@
-"""What figures run on: installations, references and rounds of load."""
+"""The installations, references and rounds of load that figures run on."""

@@ -1,4 +1,4 @@
-"""The reference of the drain: rows of `assignments` copied, and nothing else, into a table that costs the same."""
+"""The reference of the drain: rows of `assignments` are only copied, into a table with the same costs."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _FOREIGN_KEYS = """
 
 
 async def create_table(connection: asyncpg.Connection) -> None:
-    """An empty table with the columns, checks, indexes, partitions and foreign keys of `assignments`."""
+    """Create an empty table with the columns, checks, indexes, partitions and foreign keys of `assignments`."""
     await connection.execute(
         _LIKE.format(await connection.fetchval("SELECT pg_get_partkeydef('assignments'::regclass)"))
     )
@@ -29,7 +29,7 @@ async def create_table(connection: asyncpg.Connection) -> None:
 async def read(
     connection: asyncpg.Connection, experiment_number: int, user_keys: Sequence[bytes]
 ) -> list[tuple[object, ...]]:
-    """The rows of these users, in this order, with every column. The connection has no codecs of its own."""
+    """Return the rows of these users, in this order, with every column. The connection must have no codecs."""
     rows = await connection.fetch(
         "SELECT * FROM assignments WHERE experiment_no = $1 AND user_key = ANY($2)", experiment_number, user_keys
     )
@@ -38,6 +38,6 @@ async def read(
 
 
 async def copy(connection: asyncpg.Connection, rows: Sequence[tuple[object, ...]]) -> None:
-    """One batch, in a transaction."""
+    """Copy one batch, in a transaction."""
     async with connection.transaction():
         await connection.copy_records_to_table(_TABLE, records=rows)

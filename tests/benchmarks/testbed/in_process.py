@@ -26,7 +26,7 @@ _MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def _folder() -> Path:
-    """Which the engines' account can enter."""
+    """Yield a folder that the engines' account can enter."""
     path = Path(tempfile.mkdtemp(prefix="smp"))
     path.chmod(0o711)
     return path
@@ -34,7 +34,7 @@ def _folder() -> Path:
 
 @asynccontextmanager
 async def simulated(*, with_worker: bool = True, **options: Any) -> AsyncIterator[tuple[Service, Clock]]:
-    """The service and its clock, which begins at a midnight. options: further settings."""
+    """Yield the service and its clock, which begins at midnight. `options` are further settings."""
     parent = _folder()
     directory = DataDirectory.open(parent / "engines")
     engines = EmbeddedEngines(directory, lambda _: None, appendfsync="everysec")

@@ -1,4 +1,4 @@
-"""Each alert raised once and resolved by itself, none on healthy data, and the calls that show them."""
+"""Each alert is raised once and resolves itself, healthy data raise none, and calls show alerts."""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -48,7 +48,7 @@ async def listed(service: Service, **wanted: Any) -> list[Any]:
 
 
 async def is_raised(watch: AlertWatch, service: Service, kind: AlertKind, key: str = "") -> str:
-    """Look twice: there is this alert, once. Its summary."""
+    """Check twice that this alert is raised, and only once. Return its summary."""
     for _ in range(2):
         await watch.run_once()
         (alert,) = await listed(service, open_only=True)
@@ -82,14 +82,14 @@ async def test_a_segment_that_underperforms(
     for source, share in (("google", 3), ("newsletter", 3), ("instagram", 8)):
         await convert(service, answers[source][::share])
     await service.learned("cta", 900, 100 + 100 + 38)
-    await is_healthy(watch, service)  # 12.7 % of 26.4 % is under half, but may be chance
+    await is_healthy(watch, service)  # 12.7 % is less than half of 26.4 %, but may be chance
     more = await allocate(service, users([f"more-{n}" for n in range(1_500)], "instagram"))
     await convert(service, more[::60])
     await service.learned("cta", 2_400, 263)
     summary = await is_raised(watch, service, AlertKind.SEGMENT_UNDERPERFORMS, "source:instagram")
     assert summary == "3.50 % of users in Instagram convert (63 of 1,800), less than half of the 10.96 % of all users"
     await convert(service, more[1::60])
-    await service.learned("cta", 2_400, 288)  # 4.9 % of 12 % may be chance again, but is under half
+    await service.learned("cta", 2_400, 288)  # 4.9 % is less than half of 12 %, but may be chance
     assert await is_raised(watch, service, AlertKind.SEGMENT_UNDERPERFORMS, "source:instagram") == summary
     await convert(service, more[2::15])
     await service.learned("cta", 2_400, 388)
@@ -105,7 +105,7 @@ async def test_a_segment_that_underperforms(
 async def test_a_cluster_model_that_is_old(service: Service, worker: None, watch: AlertWatch, clock: Clock) -> None:
     await clustered(service)
     await is_healthy(watch, service)
-    clock.advance(days=7, minutes=30)  # it is due to be trained
+    clock.advance(days=7, minutes=30)  # a training is due
     await is_healthy(watch, service)
     clock.advance(hours=2)
     assert "cluster model 1 was trained on" in await is_raised(watch, service, AlertKind.CLUSTER_MODEL_OLD)
@@ -118,14 +118,14 @@ async def test_variants_that_are_not_shown_as_they_were_drawn(
     service: Service, worker: None, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool
 ) -> None:
     await service.running()
-    await watch.run_once()  # it counts as looked at
+    await watch.run_once()  # the alert watch has checked it
     for day in range(3):
         await allocate(service, users([f"u{day}-{n}" for n in range(300)]))
         clock.advance(hours=8)
     await service.learned("cta", 900)
     await is_healthy(watch, service)
     await pool.execute("DELETE FROM assignments WHERE variant_no = 1 AND get_byte(user_key, 0) < 200")
-    await is_healthy(watch, service)  # it was looked at today
+    await is_healthy(watch, service)  # it was checked today
     clock.advance(days=1)
     assert "(p = " in await is_raised(watch, service, AlertKind.SAMPLE_RATIO_MISMATCH)
     clock.advance(hours=23)
@@ -151,7 +151,7 @@ async def test_events_that_wait(service: Service, watch: AlertWatch, redis: Redi
 
 
 async def test_a_surge_of_bots(service: Service, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool) -> None:
-    """300 a day are usual. By the days of the experiment's time zone."""
+    """300 bot requests a day are usual. Days are those of the experiment's time zone."""
     clock.now = clock.now.replace(hour=20)  # the next day in Tokyo
     today = (clock.now + timedelta(hours=9)).date()
     for experiment_id in ("cta", "calm"):
@@ -167,11 +167,11 @@ async def test_a_surge_of_bots(service: Service, watch: AlertWatch, clock: Clock
         for before in range(1, 9):
             await add(number, today - timedelta(before), 300, 2_000)
     await add(2, today, 1_499, 1_000)
-    await add(1, today, 1_500, 1_000)  # not more than five times as many
+    await add(1, today, 1_500, 1_000)  # no more than five times the usual number
     await is_healthy(watch, service)
     await add(1, today, 0, 700)
     await add(1, today, 100, 0)
-    await is_healthy(watch, service)  # not more than visitors
+    await is_healthy(watch, service)  # no more than there are visitors
     await add(1, today, 200, 0)
     assert await is_raised(watch, service, AlertKind.BOT_SURGE) == (
         "bots have sent 1,800 requests today, against 300 on a usual day and 1,700 visitors today"
@@ -185,7 +185,7 @@ async def test_a_surge_of_bots(service: Service, watch: AlertWatch, clock: Clock
 
 
 async def test_conversions_that_stop(service: Service, worker: None, watch: AlertWatch, clock: Clock) -> None:
-    """100 a day, of 200 users. A night without users is none of it, nor are users of a moment."""
+    """Usually 100 of 200 users a day convert. A night without users raises no alert, nor do users of one moment."""
     await service.running()
     clock.advance(days=1)
     answers = await allocate(service, users([f"u{n}" for n in range(200)]))
@@ -240,7 +240,7 @@ async def test_one_worker_looks(service: Service, watch: AlertWatch, redis: Redi
 
 
 async def test_a_check_that_fails_leaves_the_others(service: Service, pool: asyncpg.Pool, clock: Clock) -> None:
-    """Redis is away: its alert stays as it is, and bots are looked at."""
+    """While Redis is away its own alert does not change, and bots are still checked."""
     await service.running()
     async with pool.acquire() as connection:
         await alerts.report(connection, None, AlertKind.DRAIN_LAG, "", "events wait", clock())

@@ -1,4 +1,4 @@
-"""The audit: one event for every change, none for what was refused, and no way to change an event."""
+"""The audit log: one event for each change, none for refused calls, and no event can be changed."""
 
 from datetime import timedelta
 from importlib.resources import as_file, files
@@ -32,7 +32,7 @@ Told = tuple[str, dict[str, Any], dict[str, Any]]
 
 
 async def told(service: Service, action: str = "", **filters: Any) -> list[Told]:
-    """Action, before and after of the experiment's events, oldest first."""
+    """Return action, before and after of the experiment's audit events, oldest first."""
     answer = await service.call(
         "ListAuditEvents", **{"experiment_id": "cta", "action_prefix": action, "page_size": 200, **filters}
     )
@@ -295,7 +295,7 @@ async def test_pages_of_large_events_fit_into_a_message(service: Service) -> Non
 
 
 async def test_keys_leave_events_without_secrets(service: Service, clock: Clock, dsn: str, redis: Redis) -> None:
-    await prepare_stores(service.settings, clock)  # a second start makes no second key
+    await prepare_stores(service.settings, clock)  # a second start creates no second key
     connection = await connect(dsn)
     by_cli = {"actor": "cli", "now": clock.now}
     key = await api_keys.create(connection, redis, name="edge", scopes=("allocate",), **by_cli)

@@ -1,4 +1,4 @@
-"""What is refused, each with its own status, and that nothing of it stays behind."""
+"""Bad input is refused, each kind with its own status, and leaves nothing behind."""
 
 from datetime import timedelta
 from typing import Any
@@ -25,7 +25,7 @@ MANUAL = experiment_pb2.SEGMENTATION_MODE_MANUAL
 
 
 async def no_trace(redis: Redis, dsn: str) -> None:
-    """No user is recorded in Redis or in Postgres."""
+    """Check that no user is recorded in Redis or in PostgreSQL."""
     assert await redis.keys("{s*:a:*") + await redis.keys("{s*:events") == []
     connection = await asyncpg.connect(dsn)
     assert await connection.fetchval("SELECT count(*) FROM samplit.assignments") == 0
@@ -70,7 +70,7 @@ async def test_allocation_fields(
 
 
 async def test_what_is_wrong_fits_into_a_status(service: Service) -> None:
-    """However much is wrong, and however long: headers have 8 KiB."""
+    """Many and long problems still fit into the headers of a response, which have 8 KiB."""
     await service.running()
     refusal = await refused(service.allocate("cta", "u1", attributes={"é" * 9_000 + str(n): "x" for n in range(30)}))
     assert ((refusal.code, refusal.reason), len(refusal.fields)) == (INVALID, 8)

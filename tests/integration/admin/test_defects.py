@@ -1,4 +1,4 @@
-"""Damaged data are told as a fault of the server: INTERNAL, and never a field of the request."""
+"""Damaged data are reported as a fault of the server: the status is INTERNAL and names no field of the request."""
 
 import grpc
 import pytest
@@ -20,7 +20,7 @@ async def damaged(dsn: str, statement: str) -> None:
 
 
 def internal(refusal: Refusal) -> bool:
-    """Whether it says no more than that the server failed."""
+    """Return whether the status says only that the server failed."""
     said = refusal.code, refusal.reason, refusal.fields, refusal.message
     return said == (grpc.StatusCode.INTERNAL, "INTERNAL", [], "the server failed; its log says why")
 
@@ -43,7 +43,7 @@ async def test_eligibility_of_damaged_counts(service: Service, worker: None, dsn
     for n in range(6):
         await service.allocate("cta", f"u{n}", attributes={"plan": ("free", "gold")[n % 2]})
     await service.learned("cta", 6)
-    clock.advance(days=2)  # only full days are looked at
+    clock.advance(days=2)  # only full days are counted
     await damaged(dsn, "UPDATE dimension_counts SET successes = -1")
     assert internal(await refused(service.call("CheckEligibility", experiment_id="cta")))
 

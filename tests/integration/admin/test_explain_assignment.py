@@ -1,4 +1,4 @@
-"""Assignments explained, and made again from the log, whatever the experiment has been through since."""
+"""Assignments are explained, and decided again from the log, whatever changed in the experiment since."""
 
 import asyncio
 from collections import Counter
@@ -45,10 +45,10 @@ A_EVERYWHERE = dict.fromkeys(BEST, "a")
 
 
 class Crowd:
-    """Users who come in rounds, each of which is learned from before the next."""
+    """Users who arrive in rounds. Each round is counted and published before the next."""
 
     def __init__(self, service: Service, clock: Clock, best: Mapping[str, str] = BEST) -> None:
-        """best: the variant that converts, by source."""
+        """`best` names the variant that converts best, by source."""
         self.service = service
         self.clock = clock
         self.best = best
@@ -56,7 +56,7 @@ class Crowd:
         self.conversions = 0
 
     async def come(self, rounds: int, users: int = 50) -> None:
-        """Three in four of those who get the best variant convert, of others one in five."""
+        """Send rounds of users. Of those with the best variant three in four convert, of the others one in five."""
         for _ in range(rounds):
             requests = [request(n) for n in range(len(self.answers), len(self.answers) + users)]
             answers = await allocate(self.service, requests)
@@ -82,7 +82,7 @@ async def explanations(service: Service, users: Iterable[str]) -> list[Any]:
 
 
 async def all_agree(service: Service, answers: dict[str, pb.AllocateUserResponse]) -> list[Any]:
-    """The explanations of these users: as they were answered, and each with a replay that agrees."""
+    """Check that each explanation repeats the answer, and that its replay agrees. Return the explanations."""
     found = await explanations(service, answers)
     for each, answer in zip(found, answers.values(), strict=True):
         assert (each.replay.variant_id, each.replay.agrees, each.replay.problem) == (answer.variant_id, True, "")
@@ -140,11 +140,11 @@ async def test_every_decision_is_made_again(service: Service, worker: None, cloc
     assert {each.variant.variant_id for each in found if each.group == HOLDOUT} == {"control"}
     assert {each.propensities.drawn for each in found if each.group == HOLDOUT} == {1.0}
     drawn = [each.propensities.drawn for each in found if each.group == ADAPTIVE]
-    assert max(drawn) - min(drawn) > 0.3  # so the tables mattered
+    assert max(drawn) - min(drawn) > 0.3  # so the posteriors mattered
 
 
 async def test_whatever_the_experiment_has_been_through(service: Service, worker: None, clock: Clock) -> None:
-    """Segmented, segmented anew, with other variants in another order, with another threshold, and not segmented."""
+    """The experiment is segmented twice, gets other variants in another order and another threshold, then none."""
     running = await service.running(segmentation=BY_SOURCE, holdout_share=0.1, baseline_share=0.25)
     people = Crowd(service, clock)
     await people.come(6)
@@ -181,7 +181,7 @@ async def test_whatever_the_experiment_has_been_through(service: Service, worker
 
 
 async def test_changes_while_users_come(service: Service, worker: None, redis: Redis) -> None:
-    """Calls that meet a change are decided by what their server knows, which may be what was before."""
+    """A server decides by what it knows, which during a change may be the former configuration."""
     running = await service.running(segmentation=BY_SOURCE)
     control, a, b = running.variants
     late = experiment_pb2.Variant(variant_id="c", name="C")
@@ -243,7 +243,7 @@ async def test_clusters_are_replayed_too(service: Service, worker: None) -> None
 async def test_variants_that_no_posterior_knows_yet(
     service: Service, worker: None, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No posterior is published: servers decide by the prior of the variants that there are."""
+    """Without a published posterior servers decide by the prior of the current variants."""
     whole = publications.publish
 
     async def without_posterior(client: Client, publication: Publication) -> None:
@@ -266,7 +266,7 @@ async def test_variants_that_no_posterior_knows_yet(
 
 
 async def test_a_log_that_was_changed_is_noticed(service: Service, worker: None, clock: Clock, dsn: str) -> None:
-    """First one conversion is gone, then only users of another variant have converted."""
+    """First one conversion is deleted from the log. Then all users of variant b have converted, and no others."""
     await service.running(holdout_share=0.2)
     people = Crowd(service, clock, A_EVERYWHERE)
     await people.come(5)
@@ -284,7 +284,7 @@ async def test_a_log_that_was_changed_is_noticed(service: Service, worker: None,
         assert asked or each.replay.agrees
         assert ("the log is not what it was" in each.replay.problem) == (not each.replay.agrees)
         noticed += [not each.replay.agrees] if asked else []
-    assert sum(noticed) >= 0.9 * len(noticed), "all but those whose probability is the floor whatever was learned"
+    assert sum(noticed) >= 0.9 * len(noticed), "only users whose probability is the floor either way may agree"
     await connection.execute(
         """
         UPDATE assignments SET converted_at = CASE variant_no WHEN 2 THEN assigned_at END,
@@ -327,7 +327,7 @@ async def test_a_maturity_leaves_nothing_to_replay_but_the_rules(service: Servic
 
 
 async def test_a_configuration_that_was_not_kept(service: Service, worker: None, dsn: str) -> None:
-    """As of decisions that are older than the table."""
+    """Such decisions are older than the table of configurations."""
     await service.running()
     await service.allocate("cta", "u0")
     await service.learned("cta", 1)
@@ -340,7 +340,7 @@ async def test_a_configuration_that_was_not_kept(service: Service, worker: None,
 
 
 async def test_who_is_not_stored_is_not_found(service: Service) -> None:
-    """Without a worker nothing is stored."""
+    """There is no worker, so nothing is stored."""
     await service.running()
     await service.allocate("cta", "u0")
     for user in ("u0", "nobody"):

@@ -1,4 +1,4 @@
-"""What operators do to an installation: keys, rebuilding, deleting everything; without the command line."""
+"""The use cases of operators, called without the command line: API keys, rebuilding, deleting everything."""
 
 import asyncio
 from collections.abc import AsyncIterator

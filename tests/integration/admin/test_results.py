@@ -1,4 +1,4 @@
-"""Estimates from the log: the sums that Postgres makes are those of the rows, and too few data say so."""
+"""Estimates from the log: sums by PostgreSQL equal sums over rows, and too few data are reported as such."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ COUNTS = experiment_service_pb2.RESULTS_VIEW_COUNTS
 
 
 async def visited(service: Service, users: int, clock: Clock, together: int = 150) -> int:
-    """Users of two sources; of variant a three in four convert, of the others one in six. Answers how many do."""
+    """Send users of two sources. With variant a three in four convert, else one in six. Return how many convert."""
     conversions = []
     requests = [
         pb.AllocateUserRequest(
@@ -59,7 +59,7 @@ async def test_the_sums_of_postgres_are_those_of_the_rows(
         return np.array([row[name] for row in rows], float)
 
     times = np.array([row["assigned_at"].timestamp() for row in rows])
-    assert np.unique(times).size == 3  # far enough apart to be periods of their own
+    assert np.unique(times).size == 3  # far enough apart for separate periods
     again = sum_assignments(
         np.searchsorted(np.unique(times), times),
         np.array([summed.segments.index(row["segment_no"]) for row in rows]),

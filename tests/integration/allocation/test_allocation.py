@@ -1,4 +1,4 @@
-"""The main path over a real channel: allocate, convert, learn, and keep every promise about users."""
+"""The main path over a real channel: users are allocated and convert, the server learns, users keep their variants."""
 
 from collections import Counter
 from datetime import timedelta
@@ -50,7 +50,7 @@ async def test_a_user_keeps_the_variant_and_a_conversion_counts_once(service: Se
 
 
 async def test_it_learns(service: Service, worker: None) -> None:
-    """One variant converts always, the others never: within a few steps most users see it."""
+    """One variant always converts, the others never. After a few steps most users get it."""
     await service.running()
     counted = conversions = 0
     for step in range(5):
@@ -116,7 +116,7 @@ async def test_segments_cannot_explode(service: Service) -> None:
 
 
 async def test_a_burst_of_new_segments_is_served(service: Service) -> None:
-    """Hundreds of calls at once, of users in segments that this process has not seen."""
+    """Hundreds of users arrive at once, in segments that this process has not seen."""
     await service.running(segmentation=experiment_pb2.SegmentationConfig(mode=MANUAL, segment_by=["attributes.plan"]))
     requests = [
         pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{n}", attributes={"plan": str(n % 150)})
@@ -178,7 +178,7 @@ async def test_a_retired_variant_is_drawn_no_more_and_its_users_get_control(serv
 
 
 async def test_another_process_answers_alike(service: Service, clock: Clock) -> None:
-    """Sticky across processes, and an unseen user draws the same variant wherever they are."""
+    """Two processes give a user the same variant, also a user whom neither has seen."""
     await service.running()
     here = {f"u{n}": (await service.allocate("cta", f"u{n}")).variant_id for n in range(30)}
     other = await Application.start(service.settings, clock)

@@ -1,4 +1,4 @@
-"""The connection of the hot path: whatever happens to it, every call is answered."""
+"""The connection of the hot path: every call is answered, whatever happens to the connection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,35 +23,37 @@ TIMEOUT = 0.3
 
 @pytest.fixture
 async def proxy(engines: StoreUrls, redis: Redis, short_directory: Path) -> AsyncIterator[Proxy]:
-    proxy = await Proxy.start(short_directory / "link.sock", Path(urlsplit(engines.redis_url).path))
+    proxy = await Proxy.start(short_directory / "calls.sock", Path(urlsplit(engines.redis_url).path))
     yield proxy
     await proxy.stop()
 
 
 @pytest.fixture
-async def link(proxy: Proxy) -> AsyncIterator[FunctionConnection]:
+async def connection(proxy: Proxy) -> AsyncIterator[FunctionConnection]:
     client = Redis.from_url(proxy.url)
-    link = FunctionConnection(client, TIMEOUT)
-    running = asyncio.create_task(link.run())
-    await link.connected()
-    yield link
+    connection = FunctionConnection(client, TIMEOUT)
+    running = asyncio.create_task(connection.run())
+    await connection.connected()
+    yield connection
     await end(running)
     await client.aclose()
 
 
-async def test_whoever_asks_again_when_told_of_the_loss_is_answered(link: FunctionConnection, proxy: Proxy) -> None:
+async def test_whoever_asks_again_when_told_of_the_loss_is_answered(
+    connection: FunctionConnection, proxy: Proxy
+) -> None:
     answers: list[bytes | Exception | None] = []
     over = asyncio.Event()
 
     def again(answer: bytes | Exception | None) -> None:
         answers.append(answer)
         if len(answers) < 3:
-            link.call(CALL, ARGUMENTS, again)
+            connection.call(CALL, ARGUMENTS, again)
         else:
             over.set()
 
     proxy.is_silent = True
-    link.call(CALL, ARGUMENTS, again)
+    connection.call(CALL, ARGUMENTS, again)
     proxy.cut()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await over.wait()
@@ -59,13 +61,13 @@ async def test_whoever_asks_again_when_told_of_the_loss_is_answered(link: Functi
 
 
 @pytest.mark.parametrize("trouble", ["cut", "half_close", "silence"])
-async def test_a_call_under_way_ends_and_the_link_comes_back(
-    link: FunctionConnection, proxy: Proxy, trouble: str
+async def test_a_call_under_way_ends_and_the_connection_comes_back(
+    connection: FunctionConnection, proxy: Proxy, trouble: str
 ) -> None:
     proxy.is_silent = True
     answer: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
-    link.call(CALL, ARGUMENTS, answer.set_result)
-    link.spin_for_reply()
+    connection.call(CALL, ARGUMENTS, answer.set_result)
+    connection.spin_for_reply()
     if trouble != "silence":
         getattr(proxy, trouble)()
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -73,7 +75,7 @@ async def test_a_call_under_way_ends_and_the_link_comes_back(
         proxy.is_silent = False
         while True:
             reply: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
-            link.call(CALL, ARGUMENTS, reply.set_result)
+            connection.call(CALL, ARGUMENTS, reply.set_result)
             if not isinstance(await reply, Exception):
                 break
             await asyncio.sleep(0.02)

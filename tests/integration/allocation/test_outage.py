@@ -1,4 +1,4 @@
-"""Redis slow, silent, gone, or back without its data: who gets what, and that nobody gets a second variant."""
+"""Redis is slow, silent, gone, or back without its data. No user gets a second variant."""
 
 import asyncio
 import gc
@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
-
 from server.alerts.faults import Faults
+
 from server.allocation.catalog import Catalog
 from server.clock import system_clock
 from server.runtime.bootstrap import prepare_stores
@@ -104,7 +104,7 @@ async def test_returning_users_need_no_redis(service: Service, proxy: Proxy, clo
     before = await service.allocate("cta", "u")
     await proxy.go_away()
     assert (await service.allocate("cta", "u")).variant_id == before.variant_id
-    clock.advance(days=1)  # the first call of a day is told to Redis
+    clock.advance(days=1)  # a user's first call of a day goes to Redis
     assert (await service.allocate("cta", "u")).reason == pb.REASON_DEGRADED
 
 
@@ -139,7 +139,7 @@ async def test_a_half_closed_connection_is_replaced(service: Service, proxy: Pro
 
 
 async def test_a_redis_that_lost_its_data_is_refilled(service: Service, worker: None, redis: Redis, dsn: str) -> None:
-    """New segments are numbered after those that Postgres knows; users keep their variants; conversions count."""
+    """New segments get numbers after those that PostgreSQL knows. Users keep their variants, and conversions count."""
     segmentation = experiment_pb2.SegmentationConfig(
         mode=experiment_pb2.SEGMENTATION_MODE_MANUAL, segment_by=["source"], min_samples_per_segment=0
     )
@@ -167,7 +167,7 @@ async def test_a_redis_that_lost_its_data_is_refilled(service: Service, worker: 
 
 
 async def test_nobody_is_assigned_before_the_records_are_back(service: Service, redis: Redis) -> None:
-    """Without a worker nobody refills: keys of callers are remembered, and Postgres knows the experiments."""
+    """There is no worker to refill Redis. The server remembers API keys, and finds experiments in PostgreSQL."""
     await service.running()
     await service.allocate("cta", "u")
     await redis.flushall()
@@ -181,13 +181,13 @@ async def test_nobody_is_assigned_before_the_records_are_back(service: Service, 
 async def test_an_experiment_that_is_first_asked_for_during_an_outage(
     service: Service, worker: None, proxy: Proxy, redis: Redis, dsn: str
 ) -> None:
-    """Its segments cannot be read: "global" is no segment of theirs all the same."""
+    """Its segments cannot be read, and still "global" is not registered as one of them."""
     await service.running()
     catalog = service.application.data_plane.catalog
     await proxy.go_away()
     assert (await service.allocate("cta", "before")).reason == pb.REASON_DEGRADED
     registry = catalog._registries[1, 1]
-    registry.load, load = never, registry.load  # type: ignore[method-assign] # the poll may be late
+    registry.load, load = never, registry.load  # type: ignore[method-assign] # as if the poll were late
     await proxy.come_back()
     await eventually(lambda: works(service))
     registry.load = load  # type: ignore[method-assign]
@@ -201,7 +201,7 @@ async def never() -> None:
 
 
 async def test_a_process_looks_again_only_while_records_are_stale(service: Service, worker: None) -> None:
-    """An answer by an old epoch may come after the new one was adopted."""
+    """A reply with the old epoch may arrive after the server adopted the new one."""
     records = service.application.data_plane.records
     records.stale.set()
 
@@ -251,7 +251,7 @@ async def test_a_process_that_cannot_follow_ends(settings: Settings, monkeypatch
 
 
 async def test_a_stream_that_is_full(service: Service, redis: Redis, dsn: str, settings: Settings, clock: Any) -> None:
-    """It has a million events. New users and conversions are refused, and those who are known are answered."""
+    """The stream has a million events. New users and conversions are refused; known users are answered."""
     await service.running()
     users = [pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{n}") for n in range(50)]
     await service.allocation.AllocateUsers(pb.AllocateUsersRequest(requests=users), metadata=service.metadata)
@@ -276,7 +276,7 @@ async def test_a_redis_that_is_out_of_memory(service: Service, worker: None, red
     service.application.data_plane.returning.clear()
     await redis.config_set("maxmemory", 1)
     try:
-        assert (await service.allocate("cta", "u7")).variant_id == known.variant_id  # by PostgreSQL
+        assert (await service.allocate("cta", "u7")).variant_id == known.variant_id  # answered from PostgreSQL
         await is_full(service)
     finally:
         await redis.config_set("maxmemory", 0)
@@ -285,7 +285,7 @@ async def test_a_redis_that_is_out_of_memory(service: Service, worker: None, red
 async def refuses_what_is_new(
     service: Service, experiment_id: str, known: str, problem: tuple[grpc.StatusCode, str]
 ) -> None:
-    """A user who is new to the experiment, and a conversion of one who is known."""
+    """Check that a new user and a known user's conversion are refused."""
     for call in (
         service.allocate(experiment_id, "newcomer"),
         service.convert(user_identifier=known, experiment_id="cta", event_id="e"),

@@ -1,4 +1,4 @@
-"""A Redis Cluster of three nodes: each shard on one of them, moved, lost and back."""
+"""A Redis Cluster of three nodes. A shard is on one node; shards move, and nodes fail and return."""
 
 import asyncio
 import socket
@@ -34,8 +34,8 @@ class Node:
     def start(self) -> None:
         binary = find_binaries(self.folder, None).valkey
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--appendonly", "yes", "--save", "''"]
-        place = ["--port", str(self.port), "--dir", str(self.folder), "--bind", "127.0.0.1"]
-        self.process = subprocess.Popen([binary, *place, *options], stdout=subprocess.DEVNULL)
+        address = ["--port", str(self.port), "--dir", str(self.folder), "--bind", "127.0.0.1"]
+        self.process = subprocess.Popen([binary, *address, *options], stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -132,7 +132,7 @@ async def test_users_of_other_shards_do_not_notice_that_a_node_is_gone(
     await service.running()
     before = {f"u{n}": (await service.allocate("cta", f"u{n}")).variant_id for n in range(40)}
     await service.learned("cta", 40)
-    for node in cluster.nodes:  # a cluster without replicas would stop as a whole
+    for node in cluster.nodes:  # else a cluster without replicas stops as a whole
         await cluster.ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
     owners = [await cluster.owner(shard) for shard in range(SHARDS)]
     victim = next(node for node in owners if node is not cluster.nodes[0])
@@ -142,7 +142,9 @@ async def test_users_of_other_shards_do_not_notice_that_a_node_is_gone(
     expected = 1 - owners.count(victim) / SHARDS
     assert abs(share - expected) < 0.25
     service.application.data_plane.returning.clear()
-    assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before  # by PostgreSQL
+    assert {
+        user: (await service.allocate("cta", user)).variant_id for user in before
+    } == before  # answered from PostgreSQL
     victim.start()
     await eventually(lambda: _all_recorded(service))
     assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before
@@ -175,7 +177,7 @@ async def _all_answer(cluster: Cluster) -> bool:
 
 
 def _free_port() -> int:
-    """One whose cluster bus, 10,000 above, is free too."""
+    """Return a free port whose cluster bus, 10,000 above it, is free too."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -199,8 +201,10 @@ async def test_a_cluster_that_was_gone_as_a_whole_is_found_again(
     for node in cluster.nodes:
         node.kill()
     service.application.data_plane.returning.clear()
-    assert {user: (await service.allocate("cta", user)).variant_id for user in before} == before  # by PostgreSQL
-    await asyncio.sleep(2)  # some attempts to connect fail
+    assert {
+        user: (await service.allocate("cta", user)).variant_id for user in before
+    } == before  # answered from PostgreSQL
+    await asyncio.sleep(2)  # long enough for some attempts to connect to fail
     for node in cluster.nodes:
         node.start()
     await eventually(lambda: _all_recorded(service))

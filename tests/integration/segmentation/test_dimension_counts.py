@@ -19,7 +19,7 @@ async def test_the_stream_is_counted_by_dimension_once(service: Service, worker:
     days = await begin(service, clock)
     await days.day(600, CROSSOVER, parts=2)
     await days.day(300, CROSSOVER, parts=1)
-    for user in range(50):  # they come back on the third day, twice
+    for user in range(50):  # the users return on the third day, twice
         for _ in range(2):
             await service.allocate("cta", f"u{user}")
     connection = await connect(dsn)

@@ -51,7 +51,7 @@ async def test_a_sweep_looks_at_everything_once_in_six_hours(service: Service, c
 
 
 async def test_two_workers_check_once(service: Service, clock: Clock, dsn: str) -> None:
-    """Whichever takes the job; the other finds nothing due."""
+    """One of the workers takes the job, and the other finds nothing due."""
     for number in range(20):
         await service.call("CreateExperiment", experiment=two_variants(experiment_id=f"e{number}"))
         await service.call("StartExperiment", experiment_id=f"e{number}")

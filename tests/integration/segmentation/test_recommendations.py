@@ -139,7 +139,7 @@ async def test_it_turns_on_measures_and_turns_off_by_itself(service: Service, wo
     days = await begin(service, clock, segmentation=AUTO_ACTIVATION)
     await days.day(900, STRONG, parts=1)
     await days.day(900, STRONG, parts=1)
-    assert not (await days.check()).action, "below the threshold of 1,000 visitors a day"
+    assert not (await days.check()).action, "traffic is below the threshold of 1,000 visitors a day"
     await days.day(1_000, STRONG, parts=1)
     assert not (await days.check(validate_only=True)).action
     assert not await listed(service, OPEN, ACCEPTED)
@@ -173,7 +173,9 @@ async def test_what_does_not_come_about_raises_an_alert(service: Service, worker
     for _ in range(2):
         await days.day(1_000, STRONG, parts=1)
     connection = await connect(dsn)
-    await connection.execute("SELECT pg_advisory_lock($1, $2)", *resegmentation(1).key)  # as a worker that hangs would
+    await connection.execute(
+        "SELECT pg_advisory_lock($1, $2)", *resegmentation(1).key
+    )  # as a worker that hangs holds it
     assert (await days.check()).action
     clock.advance(minutes=61)
     assert not (await days.check()).action

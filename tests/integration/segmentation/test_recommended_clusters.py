@@ -1,4 +1,4 @@
-"""Clusters that were recommended: from accepting to turning them off where they are no use."""
+"""Recommended clusters are accepted, and later turned off because they bring nothing."""
 
 import asyncpg
 import pytest
@@ -25,7 +25,7 @@ async def pool(dsn: str) -> asyncpg.Pool:
 async def test_they_are_turned_off_after_a_month_without_evidence(
     service: Service, worker: None, clock: Clock, pool: asyncpg.Pool, redis: Redis
 ) -> None:
-    """They have to be trained first, and are trained again meanwhile."""
+    """The clusters are trained first, and trained again meanwhile."""
     await service.running()
     await allocate(service, crowd(1_200))
     await service.learned("cta", 1_200)

@@ -1,4 +1,4 @@
-"""Segmentations that change while an experiment runs, and what is seen of segments and audiences."""
+"""Segmentations change while an experiment runs; calls list segments and break down audiences."""
 
 import asyncio
 from itertools import count
@@ -52,7 +52,7 @@ async def test_history_is_read_again_under_new_dimensions(service: Service, work
     ]
     again = await allocate(service, [request(n) for n in range(60)])
     assert [a.variant_id for a in again] == [a.variant_id for a in answers]
-    assert {answer.segment_key for answer in again} == {"global"}  # as they were answered
+    assert {answer.segment_key for answer in again} == {"global"}  # users keep the segment that they were answered with
     new = await allocate(service, [request(n) for n in range(60, 120)])
     assert {answer.segment_key for answer in new} == {f"source:{s}|device:{d}" for s in SOURCES for d in DEVICES}
     await convert(service, [answers[1]])
@@ -90,7 +90,7 @@ async def test_changes_under_load_fail_no_call_and_move_no_user(
 
 
 async def test_a_newer_wish_replaces_what_is_being_prepared(service: Service, dsn: str) -> None:
-    """Without a worker nothing is prepared."""
+    """There is no worker, so nothing is prepared."""
     await service.running()
     assert (await update(service, MANUAL, ["source"])).pending.segmentation_version == 2
     assert (await update(service, MANUAL, ["source"])).pending.segmentation_version == 2
@@ -112,7 +112,7 @@ async def test_a_newer_wish_replaces_what_is_being_prepared(service: Service, ds
 async def test_a_worker_that_was_killed_is_followed_by_another(
     service: Service, worker: None, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chunks of ten, and an outage after the second: what was labelled is not counted again."""
+    """Users are labelled in chunks of ten, with an outage after the second. No chunk is counted twice."""
     from server.worker import resegmenter
     from storage.postgres.segmentation import segmentations
 
@@ -244,7 +244,7 @@ async def test_bots_get_control_and_are_counted_apart(service: Service, worker: 
 async def test_a_flood_of_values_leaves_the_real_segments(
     service: Service, worker: None, redis: Redis, dsn: str, clock: Clock
 ) -> None:
-    """The flood comes first and takes all places; the real sources get theirs, and their users keep what they had."""
+    """A flood of junk values takes every segment first. Real sources replace them; users keep their segments."""
     config = experiment_pb2.SegmentationConfig(mode=MANUAL, segment_by=["source"], max_segments=10)
     await service.running(segmentation=config)
     flood = await allocate(service, [request(n, utm_source=f"junk{n}") for n in range(300)])
@@ -277,7 +277,7 @@ async def test_a_flood_of_values_leaves_the_real_segments(
 
 
 async def test_keys_in_sql_are_those_of_contexts(service: Service, worker: None, dsn: str) -> None:
-    """Whatever the values: the segments that history is given are those that users are answered."""
+    """For any value, SQL labels earlier users with the segment key that a new user is answered with."""
     await service.running()
     odd = [
         "a|b",

@@ -1,4 +1,4 @@
-"""Events into Postgres: counted once whatever is delivered twice, and a bad one does not stop the rest."""
+"""Events reach PostgreSQL: an event delivered twice counts once, and a bad event does not stop the others."""
 
 import asyncio
 from contextlib import suppress
@@ -209,7 +209,7 @@ async def test_one_worker_drains_and_another_takes_over(log: Log, redis: Redis, 
 async def test_the_tables_of_a_version_follow_from_the_log(
     service: Service, worker: None, dsn: str, clock: Clock
 ) -> None:
-    """Each published version, recomputed from the rows that were counted by then."""
+    """Each published version equals the one computed from the rows that were counted by then."""
     await service.running()
     secrets = load_secrets(service.settings.secrets_directory)
     connection = await connect(dsn)
@@ -246,7 +246,7 @@ async def test_counts_that_went_wrong_are_found_and_repaired(log: Log) -> None:
     await log.connection.execute("DELETE FROM segment_counts WHERE variant_no = 1")
     found = await recount.differences(log.connection)
     assert [(each.variant, each.trials, each.successes) for each in found] == [(0, -3, 0), (1, 1, 1)]
-    await log.write([log.assigned(3)])  # between the comparison and the repair
+    await log.write([log.assigned(3)])  # a user who arrives between comparison and repair
     await recount.repair(log.connection, found)
     assert await log.counts() == [(0, 2, 0), (1, 1, 1)]
     assert await recount.differences(log.connection) == []
@@ -275,21 +275,23 @@ async def test_redis_is_refilled_with_what_was_published(
 
 
 async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis, labeller: Labeller) -> None:
-    """Two workers have half of the shards each; one has all once the other is gone."""
+    """Two workers hold half of the shards each. When one ends, the other takes all."""
     settings = service.settings.model_copy(update={"shards": 4})
-    shares, tasks = [], []
+    balances, tasks = [], []
     for _ in range(2):
-        share = ShardBalance(dsn, 4)
+        balance = ShardBalance(dsn, 4)
         drains = [
-            Drain(dsn, redis, shard, settings, shard_balance=share, labeller=labeller, on_counts_changed=lambda _: None)
+            Drain(
+                dsn, redis, shard, settings, shard_balance=balance, labeller=labeller, on_counts_changed=lambda _: None
+            )
             for shard in range(4)
         ]
-        shares.append(share)
-        tasks.append(asyncio.create_task(run_together(share.run(), *(drain.run() for drain in drains))))
+        balances.append(balance)
+        tasks.append(asyncio.create_task(run_together(balance.run(), *(drain.run() for drain in drains))))
 
     async def held(*expected: int) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while tuple(share.held for share in shares) != expected:
+            while tuple(balance.held for balance in balances) != expected:
                 await asyncio.sleep(0.1)
 
     await held(2, 2)
@@ -299,7 +301,7 @@ async def test_workers_share_the_shards(service: Service, dsn: str, redis: Redis
 
 
 async def test_a_conversion_by_a_clock_that_is_behind(log: Log) -> None:
-    """It was right after the assignment, whatever its own clock says."""
+    """A conversion dated before its assignment counts as right after it."""
     await log.connection.execute("UPDATE experiments SET maturity_seconds = 86400")
     await log.write([log.assigned(1, assigned_at=log.now + 2)])
     await log.write([log.converted(1)])

@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, released when a block ends or a connection is cut."""
+"""A lease has one holder at a time. It is released when a block ends or a connection is cut."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from storage.postgres.locks import Lock, connect_with_lease, try_connect_with_le
 from storage.postgres.pool import connect
 from tests.support.waiting import PATIENCE_SECONDS
 
-LOCKS = [locks.ALERT_WATCH, locks.drain(1)]  # one of a number of its own, one of a class
+LOCKS = [locks.ALERT_WATCH, locks.drain(1)]  # a lock with its own number, and a lock of a class
 
 
 async def is_free(dsn: str, lock: Lock) -> bool:

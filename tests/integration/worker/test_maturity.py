@@ -1,4 +1,4 @@
-"""Conversions that take days: what counts, what is served, and what the results say meanwhile."""
+"""Conversions take days: what counts meanwhile, what is served, and what the results say."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ DAY = 86_400
 
 
 async def users(service: Service, clock: Clock, first: int, last: int) -> list[str]:
-    """The assignment ids of new users."""
+    """Allocate new users. Return their assignment ids."""
     requests = [pb.AllocateUserRequest(experiment_id="cta", user_identifier=f"u{n}") for n in range(first, last)]
     answer = await service.allocation.AllocateUsers(
         pb.AllocateUsersRequest(requests=requests), metadata=service.metadata
@@ -134,7 +134,7 @@ async def test_a_maturity_is_set_or_found_not_both(service: Service) -> None:
 
 
 async def test_the_maturity_is_found(service: Service, worker: None, clock: Clock, dsn: str) -> None:
-    """Conversions take 1 to 120 minutes: 95 % of them come within 114."""
+    """Conversions take 1 to 120 minutes, so 95 % arrive within 114."""
     await service.running(auto_maturity=True)
     ids = await users(service, clock, 0, 300)
     start = clock()

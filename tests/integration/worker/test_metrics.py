@@ -1,4 +1,4 @@
-"""Every metric moves with what it counts. Metrics are the whole session's, so differences are looked at."""
+"""Every metric changes with what it counts. Metrics last for the whole session, so tests compare differences."""
 
 import asyncio
 import math
@@ -25,7 +25,7 @@ _CRAWLER = context_pb2.WebContext(user_agent="Mozilla/5.0 (compatible; Googlebot
 
 
 class Watched:
-    """One sample, from now on."""
+    """The change of one sample since the object was made."""
 
     def __init__(self, name: str, **labels: str) -> None:
         self._sample = name, labels

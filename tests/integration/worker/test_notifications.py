@@ -1,4 +1,4 @@
-"""Notices, from the transaction that enqueues them to a real SMTP server, through outages, limits and kills."""
+"""Notices go from the transaction that enqueues them to a real SMTP server, through outages, limits and kills."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ async def make(pool: asyncpg.Pool, clock: Clock, experiment_id: str = "cta", own
         return await experiments.insert(connection, draft, clock())
 
 
-async def tell(pool: asyncpg.Pool, clock: Clock, experiment: Experiment | None, problem: str) -> None:
+async def notify(pool: asyncpg.Pool, clock: Clock, experiment: Experiment | None, problem: str) -> None:
     async with pool.acquire() as connection, connection.transaction():
         kind, next_step = NoticeKind.ALERT_RAISED, "Do this."
         await enqueue_notice(connection, experiment, kind, clock(), problem=problem, next_step=next_step)
@@ -61,7 +61,7 @@ def for_all(box: Mailbox) -> Recipients:
 
 
 async def step(sender: Sender, *names: str) -> None:
-    """One round of what `run` does again and again."""
+    """Do once what `Sender.run` repeats."""
     await sender.admit()
     for name in names:
         await sender.send(name)
@@ -81,9 +81,9 @@ async def test_owner_and_team_are_told_once(pool: asyncpg.Pool, clock: Clock, bo
     experiment = await make(pool, clock, owner=ALICE)
     ownerless = await make(pool, clock, "banner", owner="Alice")
     sender = Sender(pool, for_all(box), clock)
-    await tell(pool, clock, experiment, "bots have asked 5,000 times today")
-    await tell(pool, clock, ownerless, "nobody has converted")
-    await tell(pool, clock, None, "events wait")
+    await notify(pool, clock, experiment, "bots have asked 5,000 times today")
+    await notify(pool, clock, ownerless, "nobody has converted")
+    await notify(pool, clock, None, "events wait")
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -109,7 +109,7 @@ async def test_owner_and_team_are_told_once(pool: asyncpg.Pool, clock: Clock, bo
 
 
 async def test_without_recipients_nothing_waits(pool: asyncpg.Pool, clock: Clock, box: Mailbox) -> None:
-    await tell(pool, clock, await make(pool, clock), "bots")
+    await notify(pool, clock, await make(pool, clock), "bots")
     await step(Sender(pool, NOBODY, clock))
     (row,) = await rows(pool)
     assert (row["recipient"], row["sent_at"]) == ("", clock.now)
@@ -120,7 +120,7 @@ async def test_without_recipients_nothing_waits(pool: asyncpg.Pool, clock: Clock
 async def test_nothing_waits_for_a_recipient_that_is_not_set_any_more(
     pool: asyncpg.Pool, clock: Clock, box: Mailbox
 ) -> None:
-    await tell(pool, clock, await make(pool, clock), "bots")
+    await notify(pool, clock, await make(pool, clock), "bots")
     await Sender(pool, for_all(box), clock).admit()
     team_alone = Sender(pool, Recipients([box.url(TEAM)], ""), clock)
     await step(team_alone, "1")
@@ -132,7 +132,7 @@ async def test_a_server_that_is_down_gets_it_once_when_it_is_back(pool: asyncpg.
     async with smtp_server(Mailbox()) as box:
         pass
     sender = Sender(pool, Recipients([box.url(TEAM)], ""), clock)
-    await tell(pool, clock, await make(pool, clock), "bots")
+    await notify(pool, clock, await make(pool, clock), "bots")
     for pause, attempts in ((0, 1), (59, 1), (1, 2), (299, 2)):
         clock.advance(seconds=pause)
         await step(sender, "1")
@@ -151,13 +151,13 @@ async def test_a_server_that_is_down_gets_it_once_when_it_is_back(pool: asyncpg.
 async def test_a_server_that_hangs_delays_nothing_and_is_reported(
     pool: asyncpg.Pool, clock: Clock, box: Mailbox
 ) -> None:
-    """To others all goes as ever; after the last attempt there is an alert, of which no notice is sent."""
+    """Other recipients get their notices. After the last attempt an alert is raised, and no notice is sent of it."""
     experiment = await make(pool, clock)
     async with hanging_server() as hanging:
         sender = Sender(pool, Recipients([box.url(TEAM)], hanging.url("{owner}")), clock, send_seconds=3)
         running = asyncio.create_task(sender.run())
         for n in range(2):
-            await tell(pool, clock, experiment, f"problem {n}")
+            await notify(pool, clock, experiment, f"problem {n}")
         began = asyncio.get_running_loop().time()
         await box.holds(2)
         took = asyncio.get_running_loop().time() - began
@@ -183,7 +183,7 @@ async def test_a_server_that_hangs_delays_nothing_and_is_reported(
     assert len(await rows(pool)) == 4
     await sender.admit()
     assert await open_alerts(pool) == [alert]
-    await tell(pool, clock, experiment, "the last")
+    await notify(pool, clock, experiment, "the last")
     await step(Sender(pool, for_all(box), clock), "1", OWNER)
     assert [letter["Subject"] for letter in box.to(ALICE)] == ["CTA: the last"]
     assert await open_alerts(pool) == []
@@ -195,7 +195,7 @@ async def test_what_is_above_the_limit_goes_as_one_digest(pool: asyncpg.Pool, cl
     sender = Sender(pool, Recipients([box.url(TEAM)], ""), clock)
 
     async def sent() -> list[str]:
-        """Subjects of what has come since."""
+        """Send what is due. Return the subjects of the letters that arrived since the last call."""
         for _ in range(3):
             await step(sender, "1")
         found = [letter["Subject"] for letter in box.letters]
@@ -203,11 +203,11 @@ async def test_what_is_above_the_limit_goes_as_one_digest(pool: asyncpg.Pool, cl
         return found
 
     for n in range(MOST_AN_HOUR + 3):
-        await tell(pool, clock, flooded, f"problem {n}")
+        await notify(pool, clock, flooded, f"problem {n}")
     assert await sent() == [f"CTA: problem {n}" for n in range(MOST_AN_HOUR)]
     clock.advance(minutes=59)
-    await tell(pool, clock, flooded, "one more")
-    await tell(pool, clock, calm, "hello")
+    await notify(pool, clock, flooded, "one more")
+    await notify(pool, clock, calm, "hello")
     assert await sent() == ["BANNER: hello"]
     clock.advance(minutes=1)
     await step(sender, "1")
@@ -217,23 +217,23 @@ async def test_what_is_above_the_limit_goes_as_one_digest(pool: asyncpg.Pool, cl
     assert "CTA: one more" in listed
     await sent()
     for n in range(MOST_AN_HOUR):
-        await tell(pool, clock, flooded, f"again {n}")
+        await notify(pool, clock, flooded, f"again {n}")
     assert await sent() == [f"CTA: again {n}" for n in range(MOST_AN_HOUR - 1)]
 
 
 async def test_a_digest_that_comes_late_comes_whole(pool: asyncpg.Pool, clock: Clock) -> None:
-    """It could not be sent, and others of its experiment are held when it is tried again."""
+    """The digest could not be sent. When it is sent again, more notices of its experiment are held."""
     async with smtp_server(Mailbox()) as box:
         pass
     sender = Sender(pool, Recipients([box.url(TEAM)], ""), clock)
     experiment = await make(pool, clock)
     for n in range(MOST_AN_HOUR + 3):
-        await tell(pool, clock, experiment, f"problem {n}")
+        await notify(pool, clock, experiment, f"problem {n}")
     await step(sender, "1")
     clock.advance(hours=1)
     await sender.admit()
     for n in range(MOST_AN_HOUR + 3):
-        await tell(pool, clock, experiment, f"again {n}")
+        await notify(pool, clock, experiment, f"again {n}")
     await step(sender, "1")
     clock.advance(minutes=1)
     async with smtp_server(box):
@@ -248,7 +248,7 @@ async def test_workers_share_the_work(pool: asyncpg.Pool, clock: Clock, box: Mai
     experiment = await make(pool, clock)
     senders = [Sender(pool, for_all(box), clock) for _ in range(2)]
     for n in range(15):
-        await tell(pool, clock, experiment, f"problem {n}")
+        await notify(pool, clock, experiment, f"problem {n}")
     await asyncio.gather(*(sender.admit() for sender in senders))
     await asyncio.gather(*(sender.send(name) for sender in senders for name in ("1", OWNER)))
     await asyncio.gather(*(sender.send(name) for sender in senders for name in ("1", OWNER)))
@@ -260,7 +260,7 @@ async def test_workers_share_the_work(pool: asyncpg.Pool, clock: Clock, box: Mai
 async def test_workers_do_not_wait_for_each_other(pool: asyncpg.Pool, clock: Clock, box: Mailbox) -> None:
     experiment = await make(pool, clock)
     for n in range(5):
-        await tell(pool, clock, experiment, f"problem {n}")
+        await notify(pool, clock, experiment, f"problem {n}")
     await Sender(pool, Recipients([box.url(TEAM)], ""), clock).admit()
     async with pool.acquire() as one, pool.acquire() as other, one.transaction(), asyncio.timeout(PATIENCE_SECONDS):
         claims = [
@@ -276,7 +276,7 @@ async def test_workers_do_not_wait_for_each_other(pool: asyncpg.Pool, clock: Clo
 async def test_what_a_dead_worker_has_claimed_is_sent_by_another(
     pool: asyncpg.Pool, clock: Clock, box: Mailbox
 ) -> None:
-    await tell(pool, clock, await make(pool, clock), "bots")
+    await notify(pool, clock, await make(pool, clock), "bots")
     sender = Sender(pool, Recipients([box.url(TEAM)], ""), clock)
     await sender.admit()
     async with pool.acquire() as connection:
@@ -300,7 +300,7 @@ async def test_urls_are_in_no_row_log_or_error(
     ]
     settings = Settings(notify_urls=SecretStr(" ".join(urls)), notify_owner_url=SecretStr(box.url("{owner}")))
     sender = Sender(pool, Recipients.of(settings), clock)
-    await tell(pool, clock, await make(pool, clock), "bots")
+    await notify(pool, clock, await make(pool, clock), "bots")
     with capture_logs() as logs:
         for pause in (timedelta(0), *RETRY_PAUSES):
             clock.advance(seconds=pause.total_seconds())
@@ -346,7 +346,7 @@ async def test_a_worker_tells_of_what_it_finds(service: Service, clock: Clock, d
 
 
 async def run_test(**variables: str) -> tuple[int | None, str]:
-    """`samplit notify-test`: status, and what it printed."""
+    """Run `samplit notify-test`. Return its exit status and its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "server.cli", "notify-test", "--owner", ALICE),
         env={**os.environ, **variables},

@@ -1,4 +1,4 @@
-"""The process that trains: it is gone when nobody waits for it any more."""
+"""The process that trains ends when its caller is cancelled."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The load generator against real gRPC servers: what it sends arrives, what it says of the answers is so."""
+"""The load generator against real gRPC servers: its requests arrive, and it reports the answers correctly."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ METADATA = (("authorization", "Bearer key"),)
 
 
 class Echo(pb_grpc.AllocationServiceServicer):
-    """Answers the identifier, and does what some of them say."""
+    """Answers with the identifier. Some identifiers ask for an error or a delay."""
 
     def __init__(self) -> None:
         self.calls = self.under_way = self.most = 0
@@ -316,7 +316,7 @@ def test_users_return_in_the_share_that_is_asked_for() -> None:
 
 
 async def test_held_answers_leave_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noop, "_MOST_SECONDS", 10.0)  # a busy machine takes its time
+    monkeypatch.setattr(noop, "_MOST_SECONDS", 10.0)  # so that a busy machine does not reach it
     hold = Hold()
     first = hold.wait()
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Automatic segmentation: what is found in contexts, what is not, and what a retraining keeps."""
+"""Automatic segmentation: which clusters are found in contexts, which are not, and what a retraining keeps."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -76,7 +76,7 @@ def test_a_single_dimension_has_nothing_to_go_with() -> None:
 
 
 def test_two_dimensions_that_agree() -> None:
-    """Points that coincide, so that the spread within clusters is zero."""
+    """The points of a cluster coincide, so the spread within clusters is zero."""
     found = train(AGREEING)
     assert found.sizes == (500, 500)
     assert sorted(found.names.values()) == ["Free Mobile", "Gold Desktop"]
@@ -95,7 +95,7 @@ def test_stages_are_told() -> None:
 
 
 def test_clusters_keep_their_numbers(web: tuple[Contexts, np.ndarray], training: Training) -> None:
-    """Other users of the same audiences, in another order and proportion, and values that were not there before."""
+    """The second training has other users of the same audiences, in another order and proportion, with new values."""
     contexts, audiences = planted("web", 2 * USERS, seed=3)
     kept = [n for n in range(2 * USERS) if audiences[n] != 0 or n % 4 == 0][::-1]
     users = [contexts[n] | {"plan": "gold" if n % 3 else "free"} for n in kept]
@@ -109,7 +109,7 @@ def test_clusters_keep_their_numbers(web: tuple[Contexts, np.ndarray], training:
 
 @pytest.mark.parametrize("gone", [None, 3])
 def test_a_new_audience_gets_a_new_number(gone: int | None) -> None:
-    """Whether it comes beside the others or in the place of one."""
+    """The new audience is added to the others, or replaces one of them."""
     contexts, audiences = planted("web", 2_000, seed=4)
     before = learn([user for user, audience in zip(contexts, audiences, strict=True) if audience != 1])
     assert sorted(before.model.numbers) == [1, 2, 3]
@@ -130,7 +130,7 @@ def test_everyone_stays_everyone() -> None:
 
 
 def test_numbers_are_not_given_twice() -> None:
-    """Not even where the caller forgets."""
+    """A number is not given again even if the caller forgets it."""
     everyone = train([{}] * MIN_ASSIGNMENTS, next_number=6)
     after = train(AGREEING, previous=everyone.model)
     assert after.model.numbers == (7, 8)

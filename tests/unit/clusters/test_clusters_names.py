@@ -1,4 +1,4 @@
-"""Names of clusters: what they say, and that nothing which users send makes them long, alike or harmful."""
+"""Names of clusters: what they say, and that no value that users send makes them long, equal or harmful."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The parts of automatic segmentation: points, plain data, what is shuffled and what is matched."""
+"""The parts of automatic segmentation: encoding points, storing models as plain data, shuffling, matching clusters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ CONTEXTS = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES) | st.
 
 
 def mixed(users: int = 400) -> list[Dimensions]:
-    """All kinds of features, some of them missing."""
+    """Return contexts with all kinds of features, some of them missing."""
     contexts = planted(None, users, seed=1)[0]
     return [
         dict(context) | {"age": str(20 + n % 50)} | ({"plan": ("gold", "free")[n % 2]} if n % 3 else {})
@@ -75,7 +75,7 @@ def test_no_dimension_dominates() -> None:
 
 
 def test_a_block_counts_once() -> None:
-    """A system says what the device is; day and weekend overlap; a plan has nothing to do with them."""
+    """System and device overlap, so do day and weekend; a plan is independent of them."""
     both = (("mobile", "ios"), ("desktop", "windows"))
     users = [
         {
@@ -111,7 +111,7 @@ def test_values_of_a_category_are_bounded() -> None:
 
 
 def test_absence_says_nothing_that_the_channel_does_not() -> None:
-    """Users of a channel that has no such dimension are where the mean of the others is."""
+    """Users of a channel without the dimension are placed at the mean of the others."""
     users = [{"channel": "web", "returning": ("true", "false")[n % 2]} for n in range(500)]
     encoder = fit_encoder([*users, *[{"channel": "push"}] * 500])
     returning = next(feature for feature in encoder.features if feature.name == "returning")
@@ -214,7 +214,7 @@ def test_what_is_no_model_is_refused(plain: object) -> None:
 
 
 def test_matching_takes_the_least_sum_within_the_bound() -> None:
-    """The first new cluster leaves the nearest old one to the second, which has no other; the third is too far off."""
+    """The first new cluster leaves its nearest old one to the second, which has no other. The third is too far away."""
     distances = np.array([[0.1, 0.2, np.inf], [0.15, 0.5, np.inf], [0.5, 0.5, np.inf]])
     assert pair_clusters(distances) == [1, 0, None]
     assert pair_clusters(distances.T) == [1, 0, None]

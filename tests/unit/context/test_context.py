@@ -1,4 +1,4 @@
-"""Contexts of all channels: the same dimensions, canonical values, and every field at fault said at once."""
+"""Contexts of all channels: the same dimensions, canonical values, and all invalid fields in one error."""
 
 from datetime import UTC, datetime
 

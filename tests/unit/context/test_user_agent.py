@@ -41,7 +41,7 @@ def test_all_that_is_known(text: str, expected: UserAgent) -> None:
     ("text", "device"),
     [
         (f"Mozilla/5.0 (iPad; CPU OS 18_5 like Mac OS X) {IOS}", "tablet"),
-        (f"{MAC} {IOS}", "tablet"),  # an iPad that asks for desktop pages
+        (f"{MAC} {IOS}", "tablet"),  # an iPad that requests desktop pages
         (f"Mozilla/5.0 (Linux; Android 14; SM-X710) {CHROME} Safari/537.36", "tablet"),
         (f"Mozilla/5.0 (Linux; Android 11; Lenovo TB-X606F) {CHROME} Mobile Safari/537.36", "tablet"),
         (f"Mozilla/5.0 (Linux; Android 9; KFMAWI) {WEBKIT} Silk/120.4.1 like Chrome/120.0 Safari/537.36", "tablet"),

@@ -1,4 +1,4 @@
-"""Keys, groups and seeds are stored or must be drawn again: what they are must never change."""
+"""Keys, groups and seeds are stored, or computed again later, so they must never change."""
 
 import pytest
 from hypothesis import given

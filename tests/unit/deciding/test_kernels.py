@@ -1,4 +1,4 @@
-"""The kernels against their slow, obvious twins, and against the distributions they are for."""
+"""The kernels against their slow, obvious twins, and against the distributions that they draw from."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_the_stream_is_a_function_of_its_seeds() -> None:
 
 
 def test_normals_as_the_twin_draws_them() -> None:
-    """5,000: enough for every layer, the wedges and the tail."""
+    """5,000 draws reach every layer, the wedges and the tail."""
     seed, gamma = 21, 0x9E3779B97F4A7C15
     stream = naive.words(seed, gamma)
     counter = 1
@@ -133,7 +133,7 @@ def test_a_batch_draws_as_one_by_one() -> None:
 
 
 def test_stored_cases() -> None:
-    """What was drawn once is drawn again, on this architecture and release."""
+    """Stored draws are drawn again, on this architecture and release."""
     constants = beta_constants(ALPHA, BETA)
     drawn = [draw_best_arm(constants, case % 2, 0.05, 1_000_003 * case, 7 - case) for case in range(40)]
     assert "".join(map(str, drawn)) == "1121101121111011112122202122120020222220"
@@ -151,7 +151,7 @@ def test_draws_are_the_twins(row: int, floor: float) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_the_nearest_centroid_is_the_twins(data: st.DataObject) -> None:
-    """Few different coordinates, so that ties are common."""
+    """There are few different coordinates, so ties are common."""
     dims = data.draw(st.integers(1, 4))
     vectors = st.lists(st.sampled_from([-1.0, 0.0, 0.1, 1.0, 1e6]), min_size=dims, max_size=dims)
     centroids = np.array(data.draw(st.lists(vectors, min_size=1, max_size=6)))

@@ -1,4 +1,4 @@
-"""Decisions made again: by the rules that they followed, not by those of today."""
+"""Decisions are made again by the rules that applied then, not by today's."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ FEW = [Count(segment, variant, DAY, 45, 8 + 4 * variant) for segment in (2, 3) f
 def decided(
     experiment: Experiment, version: int, counts: Sequence[Count], added_later: Collection[int] = ()
 ) -> list[LoggedDecision]:
-    """What users get in two segments that decide, and one that is thin."""
+    """Return decisions for users of two segments with own posteriors and of one with too few users."""
     tables = posterior_tables(version, 1, RULES.variants, counts, added_later=added_later)
     return [
         LoggedDecision(user, 2 + n % 3, 1, version, 3, decide(experiment, tables, user, 2 + n % 3))

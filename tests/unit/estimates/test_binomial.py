@@ -18,7 +18,7 @@ def test_the_tail_is_that_of_scipy(trials: int, rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [0.02, 0.4])
 def test_a_rate_at_the_border_is_called_as_rarely_as_promised(rate: float) -> None:
-    """A tenth of the users converts at half of everyone's rate: p below 5 % in at most 5 % of experiments."""
+    """A tenth of the users converts at half of the overall rate: p is below 5 % in at most 5 % of experiments."""
     rng = np.random.default_rng(7)
     trials, others = 2_000, 18_000
     called = 0
@@ -31,7 +31,7 @@ def test_a_rate_at_the_border_is_called_as_rarely_as_promised(rate: float) -> No
 
 
 def test_what_it_takes() -> None:
-    """Of 20 segments of 1,000 users, with 5 % everywhere else, one without or with 5 conversions is called, 15 not."""
+    """Of 20 segments of 1,000 users at 5 %, one with 0 or 5 conversions is reported, and one with 15 is not."""
     p_values = [under_half_p_value(1_000, wins, 20_000, 950 + wins, 20) for wins in (0, 5, 15, 25)]
     assert p_values[0] < p_values[1] < 0.001 < p_values[2]
     assert p_values[3] == 1.0

@@ -1,4 +1,4 @@
-"""Estimates: by hand, without bias, the same from cells as from rows, and silent where data are few."""
+"""Estimates: checked by hand, unbiased, equal from cells and from rows, and absent where data are few."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ _ARMS = 2
 
 
 def _log(*cells: tuple[float, ...], periods: int = 1, drawable: Array | None = None) -> LoggedAssignments:
-    """A log of cells (period, segment, variant, trials, successes, marginal, q_segment, q_global)."""
+    """Return a log of cells (period, segment, variant, trials, successes, marginal, q_segment, q_global)."""
     columns = [np.array(column) for column in zip(*cells, strict=True)]
     live = np.ones((periods, _ARMS), np.bool_) if drawable is None else drawable
     period, segment, variant = (column.astype(np.int64) for column in columns[:3])
@@ -97,7 +97,7 @@ def test_lifts_by_hand() -> None:
     assert segmentation.value == pytest.approx(mean)
     deviation = math.sqrt((10 * first**2 + 30 * second**2) / 100 - mean**2)
     assert segmentation.standard_error == pytest.approx(deviation / 10)
-    assert segmentation.degrees == 1  # all of the variance is of one period
+    assert segmentation.degrees == 1  # all of the variance comes from one period
     assert adaptive.value == pytest.approx((10 * (0.3 - 1) / 0.4 + 30 * 0.7 / 0.6) / 100)
 
 
@@ -112,7 +112,7 @@ def test_not_enough_data(successes: int, q: float) -> None:
 
 
 def test_one_heavy_user_is_not_enough_data() -> None:
-    """Ten successes, one of which weighs as much as all: they count for fewer than five."""
+    """Of ten successes one weighs as much as all others, so they count as fewer than five."""
     log = _log(
         (0, 0, 0, 90, 20, 0.9, 0.9, 0.9),
         (0, 0, 1, 18, 9, 0.5, 0.5, 0.5),
@@ -135,7 +135,7 @@ def test_sample_ratio_is_the_chi_square_test_where_propensities_are_constant() -
 
 
 def test_sample_ratio_sees_lost_rows() -> None:
-    """A tenth of one variant's users gone from the log of an adaptive experiment; whole, the test accepts it."""
+    """A tenth of one variant's users is missing in an adaptive experiment's log. The test accepts the whole log."""
     rates = np.full((20, 2, 2), 0.1)
     simulated = simulate(Design(rates, 20_000, 0.05, 0.1, 0.1), np.random.default_rng(4))
     log = simulated.log
@@ -169,7 +169,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_estimates_have_no_bias() -> None:
-    """The mean over 400 experiments with a crossover and a falling base rate, within four standard errors."""
+    """The mean over 400 experiments with a crossover and a falling base rate is within four standard errors."""
     rates = np.linspace(1.4, 0.6, 8)[:, None, None] * np.array([[0.3, 0.4], [0.4, 0.3]])
     design = Design(rates, users=800, floor=0.05, baseline_share=0.1, holdout_share=0.1)
     errors = []
@@ -189,7 +189,7 @@ def test_estimates_have_no_bias() -> None:
 
 
 def test_cells_and_rows_are_twins() -> None:
-    """Grouped, summed and vectorised gives what going user by user gives."""
+    """Grouped and vectorised sums equal sums user by user."""
     rng = np.random.default_rng(11)
     users = 3_000
     period, segment = np.sort(rng.integers(4, size=users)), rng.integers(2, size=users)

@@ -1,4 +1,4 @@
-"""Refusals of tables, shares and floors: whatever is wrong with them, wherever it is."""
+"""Wrong posteriors, shares and floors are refused, wherever the fault is."""
 
 from collections.abc import Callable
 
@@ -149,7 +149,7 @@ def test_a_floor_of_no_arms(arms: int) -> None:
 
 
 def test_nothing_is_changed() -> None:
-    """Checks read only: they work on arrays that cannot be written."""
+    """Checks only read: they work on arrays that cannot be written."""
     table = np.ones((2, 3))
     table.flags.writeable = False
     checks: list[Callable[[], None]] = [lambda: check_shapes(table, table), lambda: check_counts(table, table)]

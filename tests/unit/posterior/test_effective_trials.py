@@ -1,4 +1,4 @@
-"""Effective trials of immature users and of good days: what raw counts get wrong."""
+"""Effective trials of immature users and of days with high base rates, which raw counts get wrong."""
 
 from datetime import date, timedelta
 
@@ -61,7 +61,7 @@ def test_equal_delays_are_taken_as_different_once_in_a_thousand_times() -> None:
 def steady_traffic(
     days: float, rate: float, maturity_days: float, delay_share: float
 ) -> tuple[list[Count], ImmatureUsers]:
-    """An arm with 1,000 users a day; conversions take about `delay_share` of the maturity."""
+    """Return counts of an arm with 1,000 users a day. Conversions take about `delay_share` of the maturity."""
     known = delay_distribution({0: exponential_delays(delay_share * DELAY_STEPS, 10_000)})
     assert known is not None
     counts: list[Count] = []
@@ -80,7 +80,7 @@ def steady_traffic(
 
 @pytest.mark.parametrize("days", [7.5, 9, 30])
 def test_late_conversions_do_not_bend_the_rate(days: float) -> None:
-    """A rate of 10 % at a maturity of 7 days: "converted, or old enough" would read over 40 % on day 7.5."""
+    """The rate is 10 %, the maturity 7 days. Counting "converted, or old enough" would give over 40 % on day 7.5."""
     counts, immature = steady_traffic(days, 0.10, 7, 0.2)
     effective = effective_counts([0], counts, immature)
     assert effective.successes.sum() / effective.effective_trials.sum() == pytest.approx(0.10, abs=0.004)
@@ -107,7 +107,7 @@ def test_counts_are_summed_by_segment_and_variant_and_others_left_out() -> None:
 
 
 def test_the_days_factor_follows_the_base_rate_whatever_was_drawn() -> None:
-    """Arms of 10 and 20 %, the better one played ever more, on days that halve the rates in the end."""
+    """Arms convert at 10 and 20 %, the better one is played more and more, and rates fall to half."""
     level = np.array([1.0, 1.0, 0.5])
     trials = np.array([[9_000.0, 1_000.0], [5_000.0, 5_000.0], [1_000.0, 9_000.0]])
     factors = day_factors(trials, trials * level[:, None] * [0.10, 0.20])

@@ -1,4 +1,4 @@
-"""Pooled tables against the model written out cell by cell, and what they are for."""
+"""Pooled posteriors against the model computed cell by cell, and the cases that pooling is for."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_the_model_written_out_cell_by_cell(data: st.DataObject) -> None:
 
 
 def test_rates_that_are_worlds_apart_are_told_apart() -> None:
-    """Where the additive model starts, or stays, far off: no overshoot, and no overflow."""
+    """The additive model starts, or stays, far away: the steps neither overshoot nor overflow."""
     successes = np.array([[162.0, 0.0], [0.0, 40_000.0]])
     trials = np.array([[324.0, 4_308.0], [90_000.0, 80_000.0]])
     alpha, beta = pooled_tables(successes, trials, np.array([0.5, 0.5]))
@@ -74,7 +74,7 @@ def test_disagreeing_segments_keep_their_winners() -> None:
 
 @pytest.mark.parametrize("shares", [[0.9, 0.1], [0.1, 0.9]])
 def test_the_first_row_is_weighted_by_traffic_not_by_how_often_an_arm_was_played(shares: list[float]) -> None:
-    """Arm 1 is a little better everywhere, but played mostly where conversions are rare: pooled counts say arm 0."""
+    """Arm 1 is slightly better everywhere, but played mostly where conversions are rare. Summed counts favour arm 0."""
     trials = np.array([[9_000.0, 1_000.0], [1_000.0, 9_000.0]])
     rates = np.array([[0.18, 0.20], [0.03, 0.06]])
     alpha, beta = pooled_tables(trials * rates, trials, np.array(shares))

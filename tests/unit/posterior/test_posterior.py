@@ -1,4 +1,4 @@
-"""Tables from counts, and decisions from tables."""
+"""Posteriors from counts, and decisions from posteriors."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def test_a_crossover_is_found_and_the_global_table_sees_neither() -> None:
 
 
 def test_a_thin_segment_leans_on_the_others() -> None:
-    """One arm is best everywhere; a segment with 30 trials an arm and no successes follows."""
+    """One arm is best everywhere. A segment with 30 trials an arm and no successes prefers it too."""
     counts = [Count(s, v, DAY, 3_000, 600 if v == 1 else 300) for s in (2, 3, 4) for v in range(3)]
     counts += [Count(5, v, DAY, 30, 3) for v in range(3)]
     tables = posterior_tables(1, 1, [0, 1, 2], counts)
@@ -111,7 +111,7 @@ def test_propensities_are_those_of_the_groups() -> None:
 
 
 def late_arrival(trials: int) -> PosteriorTables:
-    """Arm 2 came later and looks splendid so far."""
+    """Return counts in which arm 2 was added later, and has a high rate so far."""
     counts = [Count(0, 0, DAY, 2_000, 200), Count(0, 1, DAY, 2_000, 240), Count(0, 2, DAY, trials, trials // 3)]
     return posterior_tables(5, 1, [0, 1, 2], counts, added_later={2})
 
@@ -132,7 +132,7 @@ def test_while_every_variant_is_young_none_is_held_back() -> None:
 
 
 def test_held_back_variants_are_drawn_as_often_as_is_logged() -> None:
-    """χ² over 40,000 decisions on one held back arm of three, at a level of 0.001."""
+    """χ² over 40,000 decisions with one of three arms held back, at level 0.001."""
     tables = late_arrival(99)
     experiment = replace(EXPERIMENT, segmentation=SegmentationConfig())
     decisions = [decide(experiment, tables, user_key(b"k" * 32, str(n)), 0) for n in range(40_000)]

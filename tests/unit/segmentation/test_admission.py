@@ -31,9 +31,9 @@ def test_of_too_many_segments_the_largest_stay() -> None:
 def test_never_more_than_there_is_room_for_and_then_it_rests(
     active: set[str], users: dict[str, int], most: int
 ) -> None:
-    retire, admit = plan_admission(active, users, most)
-    after = (active - set(retire)) | set(admit)
+    retired, admitted = plan_admission(active, users, most)
+    after = (active - set(retired)) | set(admitted)
     assert len(after) <= max(most, 0)
-    assert set(retire) <= active
-    assert not set(admit) & active
+    assert set(retired) <= active
+    assert not set(admitted) & active
     assert plan_admission(after, users, most) == ([], [])

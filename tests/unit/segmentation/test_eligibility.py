@@ -1,4 +1,4 @@
-"""Whether to segment, what it would bring, whether it still does, and whether one variant does for everyone."""
+"""Whether to segment, the lift to expect, whether it is still there, and whether one variant is best for everyone."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ MET = (Condition("state", True, "running"),)
 
 
 def _counts(rates: Sequence[Sequence[float]], users: int, days: int, seed: int = 1) -> tuple[Counts, Counts]:
-    """Trials and successes (days, values, arms), `users` in each cell a day."""
+    """Return trials and successes (days, values, arms), with `users` in each cell a day."""
     rng = np.random.default_rng(seed)
     table = np.broadcast_to(np.array(rates), (days, *np.shape(rates)))
     trials = np.full(table.shape, users)
@@ -158,7 +158,7 @@ def _expected_lifts(rates: Sequence[Sequence[float]], runs: int, groups: Sequenc
 
 
 def test_the_expected_lift_is_covered_by_its_interval() -> None:
-    """300 runs of a crossover, arms tied over all: nominal 90 %, ± 1.7 % (one standard error)."""
+    """300 runs of a crossover whose arms are equal overall: nominal 90 %, ± 1.7 % (one standard error)."""
     truth = 0.04
     lifts = _expected_lifts(((0.10, 0.18), (0.18, 0.10)), 300)
     covered = np.mean([each.lower <= truth <= each.upper for each in lifts])
@@ -167,7 +167,7 @@ def test_the_expected_lift_is_covered_by_its_interval() -> None:
 
 
 def test_equal_arms_promise_nothing() -> None:
-    """Choosing and judging by the same users would show .006 here: the better of two that differ by chance."""
+    """Choosing and judging by the same users would give .006 here, the better of two arms that differ by chance."""
     lifts = _expected_lifts(((0.10, 0.10), (0.10, 0.10), (0.10, 0.10), (0.10, 0.10)), 300)
     mean, error = np.mean([each.value for each in lifts]), np.std([each.value for each in lifts]) / math.sqrt(300)
     assert abs(mean) < 3 * error
@@ -175,7 +175,7 @@ def test_equal_arms_promise_nothing() -> None:
 
 
 def test_a_dimension_beside_another_brings_only_what_it_adds() -> None:
-    """Four cells: the first two are one group that a single arm suits, the others one that crosses within."""
+    """There are four cells. One arm is best in the first two; in the other two different arms are best."""
     rates = ((0.10, 0.14), (0.10, 0.14), (0.14, 0.10), (0.10, 0.14))
     lifts = _expected_lifts(rates, 100, groups=(0, 0, 1, 1))
     assert np.mean([each.value for each in lifts]) == pytest.approx(0.01, abs=0.002)
@@ -192,7 +192,7 @@ def _days(lift: float, error: float, count: int, rng: np.random.Generator) -> li
 
 
 def test_a_lift_that_vanishes_is_noticed_and_one_that_stays_is_not() -> None:
-    """Expected .01, daily error .005: §6 of the rules promises 500 days between false alarms, at least."""
+    """The expected lift is .01, the daily error .005: §6 of the rules promises 500 days between false alarms."""
     rng = np.random.default_rng(5)
     alarms = sum(_turned_off(_days(0.01, 0.005, 60, rng)) for _ in range(500))
     assert alarms / 500 <= 60 / VANISHED_BOUND
@@ -214,7 +214,7 @@ def test_the_statistic_is_that_of_shiryaev_and_roberts() -> None:
 
 
 def test_harm_is_told_at_any_look() -> None:
-    """A lift of 0 looked at on 60 days, 1,000 runs: at most 5 % ever, ± .7 %; one of −.01 is found."""
+    """A lift of 0 is checked on 60 days in 1,000 runs: at most 5 % (± .7 %) report harm. A lift of −.01 is found."""
     rng = np.random.default_rng(6)
     false = sum(_harmful(rng.normal(0.0, 0.01, 60)) for _ in range(1_000))
     assert false / 1_000 <= 0.05
@@ -223,7 +223,7 @@ def test_harm_is_told_at_any_look() -> None:
 
 
 def _harmful(days: Array) -> bool:
-    """Whether the mean of the days so far ever is; their standard deviation is .01."""
+    """Return whether the mean of the days so far is ever reported as harmful; their standard deviation is .01."""
     counts = np.arange(1, len(days) + 1)
     means = days.cumsum() / counts
     looks = [Estimate(float(mean), 0.01 / math.sqrt(count)) for mean, count in zip(means, counts, strict=True)]
@@ -235,7 +235,7 @@ def _everyone(rates: Sequence[float], users: int, days: int, seed: int) -> tuple
 
 
 def test_a_better_arm_wins_and_equal_ones_do_not() -> None:
-    """At any look in 30 days, 200 runs: at most 5 % of equal arms, ± 1.5 %."""
+    """Checked on each of 30 days in 200 runs, equal arms win in at most 5 % (± 1.5 %)."""
     found = winner_everywhere(*_everyone((0.10, 0.13, 0.10), 500, 30, 1))
     assert found is not None
     assert found[0] == 1

@@ -1,4 +1,4 @@
-"""Evidence that a segmentation pays: by hand, the same in whatever order, and nothing where there is nothing."""
+"""Evidence that a segmentation pays: checked by hand, independent of order, and none where there is no effect."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Table = Sequence[Sequence[Sequence[int]]]
 
 
 def _slow_lead(n: Table, y: Table, value: int, arm: int, other: int) -> tuple[float, float] | None:
-    """ρ_x and s²_x of an arm over another in one value; None where nothing is known."""
+    """Return ρ_x and s²_x of one arm over another in one value; None where nothing is known."""
     days = [(n[d][value][arm], n[d][value][other], y[d][value][arm], y[d][value][other]) for d in range(len(n))]
     information = sum(a * b / (a + b) for a, b, _, _ in days if a + b)
     users, converted = sum(sum(day[value]) for day in n), sum(sum(day[value]) for day in y)
@@ -56,7 +56,7 @@ def _slow_beaten(n: Table, y: Table, value: int, arms: int) -> tuple[int, ...]:
 
 
 def _slow_overall(n: Table, y: Table, values: int, arm: int, other: int) -> float | None:
-    """By how many standard errors an arm leads another over all values."""
+    """Return by how many standard errors one arm leads another over all values."""
     difference, variance = 0.0, 0.0
     for value in range(values):
         days = [(n[d][value][arm], n[d][value][other], y[d][value][arm], y[d][value][other]) for d in range(len(n))]
@@ -68,7 +68,7 @@ def _slow_overall(n: Table, y: Table, values: int, arm: int, other: int) -> floa
 
 
 def _slow_leader(n: Table, y: Table, values: int, arms: int) -> int | None:
-    """The arm whose closest rival is farthest behind, by those that can be compared; the first of equals."""
+    """Return the arm whose closest comparable rival is farthest behind; the first of equals."""
     closest: dict[int, float] = {}
     for arm in range(arms):
         leads = [_slow_overall(n, y, values, arm, other) for other in range(arms) if other != arm]
@@ -79,7 +79,7 @@ def _slow_leader(n: Table, y: Table, values: int, arms: int) -> int | None:
 
 
 def _slow_beating(n: Table, y: Table, values: int, arms: int, leader: int | None) -> list[int]:
-    """Arms that beat the leader somewhere."""
+    """Return the arms that beat the leader in some value."""
     least = 1.645 if arms == 2 else NormalDist().inv_cdf(1 - 0.05 / max(values, 1))
     leads = {
         arm: [lead for x in range(values) if (lead := _slow_lead(n, y, x, arm, leader))]
@@ -111,7 +111,7 @@ def test_the_rule_written_out_cell_by_cell(data: st.DataObject) -> None:
 
 
 def _experiment(rates: Sequence[Sequence[float]], users: int, days: int = 10) -> tuple[Counts, Counts]:
-    """Counts just as expected: rates (values, arms), users of each cell and day."""
+    """Return counts that equal their expectation: rates (values, arms), users of each cell and day."""
     table = np.tile(np.array(rates, float), (days, 1, 1))
     return np.full(table.shape, users), np.round(users * table).astype(np.int64)
 
@@ -123,7 +123,7 @@ def test_equal_arms_speak_for_the_null() -> None:
 
 
 def test_one_arm_better_everywhere_is_no_reason() -> None:
-    """Risk differences of .01 and .06 differ; the relative effect is the same."""
+    """Risk differences are .01 and .06, but the relative effect is the same."""
     evidence = segmentation_evidence(*_experiment([[0.05, 0.06], [0.30, 0.36]], 2_000))
     assert evidence.e_value < 0.5
     assert [winner.arm for winner in evidence.winners] == [1, 1]
@@ -153,12 +153,12 @@ def test_more_than_two_arms_need_more_and_control_need_not_cross() -> None:
     assert evidence.is_enough
     assert [winner.beaten for winner in evidence.winners] == [(0, 2), (1, 2)]
     others = segmentation_evidence(*_experiment([[0.10, 0.10, 0.14], [0.10, 0.14, 0.10]], 500))
-    assert others.is_enough, "the arms that cross are those that want to be chosen, whichever is the control"
+    assert others.is_enough, "the evidence must compare the arms that cross, whichever is the control"
 
 
 def test_control_may_vary_while_the_best_arms_are_tied() -> None:
     evidence = segmentation_evidence(*_experiment([[0.04, 0.14, 0.14], [0.13, 0.14, 0.14]], 2_000))
-    assert not evidence.every_arm_is_beaten, "nothing beats the leader, with which the other is tied"
+    assert not evidence.every_arm_is_beaten, "no arm beats the leader, and the other is tied with it"
     assert not evidence.is_enough
 
 
@@ -170,7 +170,7 @@ def test_an_arm_that_nothing_beats_would_do_for_everyone() -> None:
 
 
 def test_days_are_not_taken_for_arms() -> None:
-    """Base rates of the values move against each other, and so does the allocation: summed, arms seem to cross."""
+    """Base rates and allocation of the values move in opposite directions, so summed counts seem to cross."""
     trials = np.array([[[900, 100], [900, 100]], [[100, 900], [100, 900]]]) * 10
     rates = np.array([[[0.05], [0.15]], [[0.15], [0.05]]])
     successes = np.round(trials * rates).astype(np.int64)
@@ -224,7 +224,7 @@ def test_arms_that_never_met_on_a_day_are_not_compared() -> None:
     successes = np.array([[[30, 0, 10], [10, 0, 30]]])
     evidence = segmentation_evidence(apart, successes)
     assert [winner.arm for winner in evidence.winners] == [0, 2]
-    assert not evidence.every_arm_is_beaten, "nothing is known of the arm in the middle"
+    assert not evidence.every_arm_is_beaten, "there are no trials of the arm in the middle"
 
 
 @pytest.mark.parametrize("rate", [0, 1])

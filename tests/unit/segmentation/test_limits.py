@@ -1,4 +1,4 @@
-"""The bounds of a segmentation's configuration: the constraints of PostgreSQL are the same."""
+"""The bounds of a segmentation's configuration are the same in PostgreSQL's constraints."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Segment keys: canonical, reversible, and refused where they would be ambiguous."""
+"""Segment keys are canonical and reversible, and refused where they would be ambiguous."""
 
 import pytest
 from hypothesis import assume, given
@@ -12,7 +12,7 @@ VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
 def key_of(**values: str) -> str:
-    """The key of a context whose values are as contexts have them."""
+    """Return the segment key of a context with these values."""
     known = {name: canonical(value) for name, value in values.items() if canonical(value)}
     return segment_key(list(values), known)
 

@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Numbers in messages to people."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Coalescing: few calls, every item answered once, failures told to all, and a lone item never waits."""
+"""Coalescing: few calls, each item answered once, failures passed to all items, and a lone item never waits."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from server.allocation.coalescer import MOST_IN_CALL, MOST_WAITING, Coalescer
 
 
 class Store:
-    """Answers ten times the item, once it is let."""
+    """Answers ten times the item when the test lets it."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -122,7 +122,7 @@ async def test_nobody_asks_for_a_caller_who_left() -> None:
 async def test_too_many_are_refused_at_once() -> None:
     store = Store()
     coalescer = Coalescer(store)
-    answers = [ask(coalescer, 1) for _ in range(MOST_WAITING + 1)]  # the first is under way
+    answers = [ask(coalescer, 1) for _ in range(MOST_WAITING + 1)]  # the first item is under way
     with pytest.raises(OverloadedError):
         ask(coalescer, 1)
     assert len(await settled(store, *answers)) == MOST_WAITING + 1

@@ -1,4 +1,4 @@
-"""Secrets on disk, and ciphertexts that cannot be read or moved."""
+"""Secrets on disk, and ciphertexts that cannot be read, or used with other associated data."""
 
 import shutil
 import stat
@@ -27,7 +27,7 @@ def test_secrets_are_made_once_and_are_ours_alone(tmp_path: Path) -> None:
     first = load_secrets(tmp_path / "secrets")
     again = load_secrets(tmp_path / "secrets")
     assert again.identity == first.identity
-    assert again.decrypt(first.encrypt(b"text", b"place"), b"place") == b"text"
+    assert again.decrypt(first.encrypt(b"text", b"associated data"), b"associated data") == b"text"
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "secrets").iterdir()} == {0o600}
     assert load_secrets(tmp_path / "others").identity_fingerprint != first.identity_fingerprint
@@ -62,7 +62,7 @@ def test_a_posterior_is_sealed_for_its_experiment_and_version(tmp_path: Path) ->
 def test_processes_that_run_take_up_a_new_key_and_read_what_any_key_made(tmp_path: Path) -> None:
     """Each of these Secrets stands for a process that read the keyset before it changed."""
     writer, reader, idle = (load_secrets(tmp_path) for _ in range(3))
-    old = writer.encrypt(b"old", b"place")
+    old = writer.encrypt(b"old", b"associated data")
     assert not has_prepared_key(tmp_path)
     prepare_key(tmp_path)
     prepare_key(tmp_path)
@@ -72,10 +72,10 @@ def test_processes_that_run_take_up_a_new_key_and_read_what_any_key_made(tmp_pat
     use_prepared_key(tmp_path)
     assert not has_prepared_key(tmp_path)
     assert stat.S_IMODE((tmp_path / "keyset.json").stat().st_mode) == 0o600
-    new = writer.encrypt(b"new", b"place")
+    new = writer.encrypt(b"new", b"associated data")
     assert new[:5] == writer.primary_prefix != old[:5]
-    assert [each.decrypt(new, b"place") for each in (writer, reader, idle)] == [b"new"] * 3
-    assert [each.decrypt(old, b"place") for each in (writer, load_secrets(tmp_path))] == [b"old"] * 2
+    assert [each.decrypt(new, b"associated data") for each in (writer, reader, idle)] == [b"new"] * 3
+    assert [each.decrypt(old, b"associated data") for each in (writer, load_secrets(tmp_path))] == [b"old"] * 2
     assert writer.is_outdated(old)
     assert not writer.is_outdated(new)
 
@@ -87,22 +87,22 @@ def test_a_machine_that_has_the_prepared_key_reads_what_the_others_write(tmp_pat
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     use_prepared_key(tmp_path / "first")
     first, second = load_secrets(tmp_path / "first"), load_secrets(tmp_path / "second")
-    ciphertext = first.encrypt(b"text", b"place")
-    assert second.decrypt(ciphertext, b"place") == b"text"
+    ciphertext = first.encrypt(b"text", b"associated data")
+    assert second.decrypt(ciphertext, b"associated data") == b"text"
     assert not second.is_outdated(ciphertext)
-    assert first.is_outdated(second.encrypt(b"text", b"place"))
+    assert first.is_outdated(second.encrypt(b"text", b"associated data"))
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "no JSON"])
 def test_a_keyset_that_is_damaged_later_leaves_the_keys_in_use(tmp_path: Path, text: str | None) -> None:
     secrets = load_secrets(tmp_path)
-    old = secrets.encrypt(b"text", b"place")
+    old = secrets.encrypt(b"text", b"associated data")
     path = tmp_path / "keyset.json"
     path.unlink() if text is None else path.write_text(text)
-    assert secrets.decrypt(secrets.encrypt(b"text", b"place"), b"place") == b"text"
-    assert secrets.decrypt(old, b"place") == b"text"
+    assert secrets.decrypt(secrets.encrypt(b"text", b"associated data"), b"associated data") == b"text"
+    assert secrets.decrypt(old, b"associated data") == b"text"
     with pytest.raises(DecryptionError):
-        secrets.decrypt(old, b"another place")
+        secrets.decrypt(old, b"other data")
     if text is not None:
         with pytest.raises(SecretsUnusableError, match="keyset"):
             prepare_key(tmp_path)

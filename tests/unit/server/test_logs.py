@@ -1,4 +1,4 @@
-"""Logs that calls write."""
+"""Log messages of calls, which are throttled."""
 
 import pytest
 

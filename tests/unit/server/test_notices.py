@@ -1,4 +1,4 @@
-"""What notices say, who gets them, and how alerts look in a terminal."""
+"""The text of notices, their recipients, and alerts in a terminal."""
 
 import io
 from datetime import UTC, datetime

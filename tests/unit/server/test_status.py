@@ -1,4 +1,4 @@
-"""Errors as statuses: each has a code, and what is wrong inside is never told as the caller's fault."""
+"""Errors as statuses: each has a code, and a fault inside is never reported as the caller's."""
 
 import ast
 from collections.abc import Iterator

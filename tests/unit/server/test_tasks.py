@@ -1,4 +1,4 @@
-"""Background tasks end, whatever they swallow."""
+"""Background tasks end even if they swallow cancellations."""
 
 import asyncio
 

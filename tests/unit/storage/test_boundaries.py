@@ -13,7 +13,7 @@ SQL = re.compile(
     r"|(CREATE|ALTER|DROP) (TABLE|SCHEMA|INDEX|VIEW|TYPE|FUNCTION)\b)",
     re.DOTALL,
 )
-# What may be called on an object of this name: everything else is a statement or a command.
+# The methods that may be called on an object of this name. Any other is a statement or a command.
 LIFECYCLE = {
     "redis": {"aclose"},
     "pool": {"acquire"},
@@ -25,7 +25,7 @@ OTHERS = ("server/transport", "server/api/wire_services")
 
 
 def violations(source: str) -> Iterator[str]:
-    """Yield what of a module's source belongs into `storage`."""
+    """Yield the calls in a module's source that belong into `storage`."""
     nodes = list(ast.walk(ast.parse(source)))
     imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     drivers = {name.partition(".")[0] for name in imports} & DRIVERS
@@ -48,7 +48,7 @@ def _last_name(node: ast.expr) -> str:
 
 
 def _path(node: ast.expr) -> tuple[str, ...]:
-    """The names of a.b.c; nothing for other expressions."""
+    """Return the names of a.b.c; nothing for other expressions."""
     if isinstance(node, ast.Name):
         return (node.id,)
     if isinstance(node, ast.Attribute) and (path := _path(node.value)):
@@ -57,7 +57,7 @@ def _path(node: ast.expr) -> tuple[str, ...]:
 
 
 def _is_type(path: tuple[str, ...]) -> bool:
-    """Whether a driver's name is a class, or a module on the way to one."""
+    """Return whether a driver's name is a class, or a module that contains one."""
     return path[-1][0].isupper() or path in {("asyncpg", "pool"), ("redis", "exceptions")}
 
 

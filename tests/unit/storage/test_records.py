@@ -1,4 +1,4 @@
-"""The packed form of sticky records: what Postgres restores is what Redis answers."""
+"""The packed form of sticky records: Redis answers exactly what PostgreSQL restored."""
 
 from storage.records import EXISTING, Found, pack_record
 from storage.redis import sticky
