@@ -1,9 +1,9 @@
 """What gRPC itself costs, where nothing is decided.
 
 Run `python -m tests.benchmarks.testbed.noop [--hold] [--sleep SECONDS]`. The loop and the messages are those of a
-server process, and the key is checked by its hash; every answer is the same. With --hold the answers wait for each other
-for a moment, as ours do for a round trip to the store, and leave together. With --sleep each answer is so many seconds
-late.
+server process, and the key is checked by its hash; every answer is the same. With --hold the answers wait for each
+other for a moment, as ours do for a round trip to the store, and leave together. With --sleep each answer is so many
+seconds late.
 Says "ready PORT" on stdout; ends on SIGTERM, or when stdin does.
 """
 
