@@ -1,6 +1,7 @@
 """List the figures, or measure one again: `python -m tests.benchmarks [NAME]` writes build/figures/NAME.json."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ _SERVING = {
     "publish": "what a posterior version costs, and how that grows with segments and arms (1 minute)",
     "context": "what reading a context costs, and calls while unseen user agents flood in (2 minutes)",
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
-    "hot-path": "calls against a no-op of gRPC: throughput, latency, modes, batches, growth (40 minutes)",
+    "hot-path": "calls against no-ops of gRPC: throughput, CPU, latency, modes, batches, TLS, growth (35 minutes); "
+    "PARTS=throughput,latency measures these parts alone",
     "overload": "three times the calls that a server can answer: calls answered in time, latency, memory (3 minutes)",
     "faults": "25 kills of servers, worker and engines under load: what is lost or counted twice (3 minutes)",
     "slow-redis": "calls and recovery while Redis is late, silent, half-closed or gone (3 minutes)",
@@ -64,6 +66,9 @@ def main() -> int:
     if name not in _FOLDERS:
         console.print(f"there is no figure {name!r}: one of {', '.join(_FOLDERS)}")
         return 2
+    os.environ.setdefault(
+        "GRPC_ENABLE_FORK_SUPPORT", "0"
+    )  # else gRPC logs a line for each process that a figure starts
     rows = find_figure(name)()
     path = write_rows(Path("build/figures") / f"{name}.json", rows)
     table = Table("figure", "reference", "ours", "ratio", "spread", "goal", "holds")

@@ -68,17 +68,17 @@ async def prime(target: Target, pool: int, experiment_id: str = "off") -> dict[s
     return {"returning": 1.0, "pool": pool, "known_prefix": prefix}
 
 
-async def rounds(place: Testbed, kinds: Mapping[str, Callable[[], Awaitable[Run]]], count: int = ROUNDS) -> Runs:
+async def rounds(bed: Testbed, kinds: Mapping[str, Callable[[], Awaitable[Run]]], count: int = ROUNDS) -> Runs:
     """Rounds in which each kind has its turn, another one first each time. The first is not counted: it warms up."""
     found: dict[str, list[Run]] = {name: [] for name in kinds}
     names = list(kinds)
     for number in range(count + 1):
-        with place.quiet():
+        with bed.quiet():
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 one = await kinds[name]()
                 if number:
                     found[name].append(one)
-        await place.drained()
+        await bed.drained()
     return found
 
 

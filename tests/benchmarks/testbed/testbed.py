@@ -127,13 +127,13 @@ class Testbed:
 async def testbed(installation: Installation, endpoints: Endpoints) -> AsyncIterator[Testbed]:
     """A running installation, and this process, each on its core."""
     with ExitStack() as stack:
-        place = Testbed(installation, endpoints)
+        bed = Testbed(installation, endpoints)
         pin_installation(installation)
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {OTHER_CORE})
         stack.callback(os.sched_setaffinity, 0, before)
-        yield place
-        await place.close()
+        yield bed
+        await bed.close()
 
 
 async def closed(target: Target, message: Callable[[int], bytes], *, concurrency: int, seconds: float) -> Outcome:
