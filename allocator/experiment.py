@@ -148,7 +148,7 @@ class Experiment:
     holdout_share: float
     baseline_share: float
     time_zone: str
-    salt: bytes
+    salt: bytes = field(repr=False)
     revision: int
     created_at: datetime
     updated_at: datetime

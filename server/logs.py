@@ -1,12 +1,18 @@
 """Logs: one line for each event on stderr, as JSON, or in colours where stderr is a terminal."""
 
 import logging
+import os
 import sys
+import threading
 import time
 from collections.abc import Hashable
+from types import TracebackType
+from typing import TextIO
 
 import structlog
 
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVEL_VARIABLE = "SAMPLIT_LOG_LEVEL"
 _INTERVAL_SECONDS = 1.0
 
 
@@ -28,20 +34,80 @@ class LogThrottle:
         return count
 
 
-def configure_logs() -> None:
-    """Configure structlog for this process."""
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+def configure_logs(level: str | None = None, stream: TextIO | None = None) -> None:
+    """Let everything in this process log in one format: structlog, logging, warnings, and errors that nobody catches.
+
+    level: "debug", "info", "warning" or "error"; otherwise SAMPLIT_LOG_LEVEL says it. stream: stderr, if none is given.
+    Never logs local variables, because they hold keys and user identifiers.
+    """
+    stream = stream or sys.stderr
+    least = LEVELS.get((level or os.environ.get(LEVEL_VARIABLE, "")).lower(), logging.INFO)
+    stamps: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    ends = _renderers(is_terminal=stream.isatty())
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if not sys.stderr.isatty() else _unchanged,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[*stamps, *ends],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(stream),
     )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*stamps, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ends],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(least if least < logging.INFO else max(least, logging.WARNING))  # libraries say too much at "info"
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
 
 
-def _unchanged(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return event
+def capture_native_lines() -> None:
+    """Log what native code writes to stderr, such as gRPC's C core, line by line in the same format.
+
+    The writers are never blocked: if they write faster than this process logs, some lines are lost.
+    """
+    reading, writing = os.pipe()
+    ours = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    os.dup2(writing, sys.stderr.fileno())
+    os.close(writing)
+    os.set_blocking(sys.stderr.fileno(), False)
+    sys.stderr = ours
+    configure_logs(stream=ours)
+    threading.Thread(target=_log_lines, args=(reading,), name="native-log", daemon=True).start()
+
+
+def _log_lines(descriptor: int) -> None:
+    log = structlog.get_logger()
+    with os.fdopen(descriptor, errors="replace") as lines:
+        for line in lines:
+            if text := line.strip():
+                log.warning(text, logger="native")
+
+
+def _renderers(*, is_terminal: bool) -> list[structlog.typing.Processor]:
+    if is_terminal:
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [structlog.processors.ExceptionRenderer(transformer), structlog.processors.JSONRenderer(default=_unknown)]
+
+
+def _unknown(value: object) -> str:
+    """Name the type of a value that is no JSON. Its repr may have secrets."""
+    return f"<{type(value).__name__}>"
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger().critical("the process failed", exc_info=error)
+
+
+def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None:
+        structlog.get_logger().critical("a thread failed", exc_info=arguments.exc_value)

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     transport: Literal["samplit", "grpcio"] = Field(
         default="samplit", description="what serves the data plane: Samplit's own transport, or grpcio"
     )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
+        default="info", description="least severity of what is logged"
+    )
     shutdown_grace: float = Field(
         default=10.0, ge=0, le=600, description="time that calls in flight have to end when the server stops"
     )

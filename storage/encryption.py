@@ -28,11 +28,19 @@ class DecryptionError(Exception):
     """The ciphertext is damaged, or was made for another object or with another key."""
 
 
+class IdentityKey(bytes):
+    """The key of the hashes of user identifiers. Its repr is empty, so that no log has it."""
+
+    def __repr__(self) -> str:
+        """Return nothing of the key."""
+        return "IdentityKey()"
+
+
 @dataclass(frozen=True, repr=False)
 class Secrets:
     """The secrets that all servers of an installation share. `identity` keys the hashes of user identifiers."""
 
-    identity: bytes
+    identity: IdentityKey
     _keyset: Keyset
 
     @property
@@ -75,7 +83,7 @@ def load_secrets(folder: Path) -> Secrets:
         _read_or_create(folder / KEYSET_FILE, keyset.new_keyset)
         keys = Keyset(folder / KEYSET_FILE)
         identity = _read_or_create(folder / IDENTITY_FILE, lambda: secrets.token_hex(_IDENTITY_BYTES))
-        identity_key = bytes.fromhex(identity)
+        identity_key = IdentityKey.fromhex(identity)
     except (OSError, ValueError, tink.TinkError) as error:
         raise SecretsUnusableError(f"the secrets in {folder} are not usable: {error}") from error
     if len(identity_key) != _IDENTITY_BYTES:

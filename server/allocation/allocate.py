@@ -46,6 +46,10 @@ class AllocationRequest(msgspec.Struct, frozen=True, gc=False):
     at: int
     force_variant_id: str
 
+    def __repr__(self) -> str:
+        """Return nothing of the user."""
+        return f"AllocationRequest({self.experiment_id!r})"
+
 
 class AssignmentState(IntEnum):
     """Whether the user's assignment is new. The numbers are those of samplit.allocation.v1.AssignmentState."""

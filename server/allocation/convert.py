@@ -1,7 +1,7 @@
 """The use case RecordConversion: finds the assignments that a conversion belongs to, and records it for each."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -27,7 +27,7 @@ class ConversionRequest:
     """A request whose fields were checked one by one. Either `assignment_id` or `user_identifier` is set."""
 
     assignment_id: str
-    user_identifier: str
+    user_identifier: str = field(repr=False)
     experiment_id: str
     event_id: str
     metric: str

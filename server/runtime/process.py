@@ -9,11 +9,13 @@ import gc
 import signal
 import sys
 
+import structlog
 import uvloop
+from pydantic import ValidationError
 
 from allocator.errors import SamplitError
 from server.clock import system_clock
-from server.logs import configure_logs
+from server.logs import capture_native_lines, configure_logs
 from server.settings import Settings
 from server.tasks import end
 from storage.encryption import SecretsUnusableError
@@ -91,10 +93,18 @@ def _say_ready() -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
+def main(role: str) -> int:
+    """Run until the end, and return the exit code. What an operator can put right is logged without a traceback."""
     configure_logs()
+    if role == "server":
+        capture_native_lines()
     try:
-        uvloop.run(_main(sys.argv[1]))
-    except (SamplitError, SecretsUnusableError) as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(1)
+        uvloop.run(_main(role))
+    except (SamplitError, SecretsUnusableError, ValidationError, OSError) as error:
+        structlog.get_logger().error("the process cannot go on", process=role, problem=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -15,6 +16,7 @@ from server.runtime.endpoints import Endpoints
 from server.runtime.supervisor import Supervisor
 
 console = Console()
+log = structlog.get_logger()
 
 
 def serve(
@@ -27,6 +29,9 @@ def serve(
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Server processes that share the ports.")] = None,
     allow_plaintext: Annotated[bool | None, typer.Option(help="Listen beyond loopback without TLS.")] = None,
+    allow_volatile_redis: Annotated[
+        bool | None, typer.Option(help="Use a Redis without an append-only file, which may lose users and conversions.")
+    ] = None,
 ) -> None:
     """Start the server.
 
@@ -41,13 +46,14 @@ def serve(
         metrics_port=metrics_port,
         processes=processes,
         allow_plaintext=allow_plaintext,
+        allow_volatile_redis=allow_volatile_redis,
     )
     with console.status("starting") as status:
 
         def report(line: str) -> None:
             status.update(line)
             if not console.is_terminal:
-                console.print(line)
+                log.info(line)
 
         def started(endpoints: Endpoints) -> None:
             status.stop()

@@ -1,6 +1,6 @@
 """API keys. Only a hash of the secret is kept; who created or revoked a key is in the audit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ class ActiveKey:
     """What a server needs to recognise a caller."""
 
     key_id: str
-    secret_hash: bytes
+    secret_hash: bytes = field(repr=False)
     scopes: tuple[str, ...]
     expires_at: datetime | None = None
 
