@@ -7,6 +7,7 @@ from importlib.resources import files
 from allocator.context.canonical import canonical
 from allocator.context.user_agent import DEVICES
 from allocator.errors import Violation
+from allocator.time_zones import time_zones
 
 MAX_TEXT = 256
 _COUNTRY = re.compile(r"[A-Za-z][A-Za-z0-9]")
@@ -81,9 +82,3 @@ def countries() -> frozenset[str]:
     """Return the ISO 3166-1 codes of all countries, as the time zone database lists them."""
     lines = (files("tzdata.zoneinfo") / "iso3166.tab").read_text().splitlines()
     return frozenset(line[:2] for line in lines if not line.startswith("#")) | {_KOSOVO}
-
-
-@cache
-def time_zones() -> frozenset[str]:
-    """Return the names of all IANA time zones."""
-    return frozenset((files("tzdata") / "zones").read_text().split())

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -12,14 +11,14 @@ from allocator.context.channels.email import Email, email_dimensions
 from allocator.context.channels.funnel import Funnel, funnel_dimensions
 from allocator.context.channels.push import Push, push_dimensions
 from allocator.context.channels.web import Web, web_dimensions
-from allocator.context.check import MAX_TEXT, Check, countries, time_zones
+from allocator.context.check import MAX_TEXT, Check, countries
 from allocator.context.dimensions import MAX_ATTRIBUTES, is_attribute_name
 from allocator.errors import InvalidFieldError, Violation
+from allocator.time_zones import time_zone_or_utc, time_zones
 
 DAYS_OF_WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _QUARTER = 900  # seconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
-_zone = lru_cache(maxsize=1_024)(ZoneInfo)
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +85,7 @@ def day_number(seconds: int, time_zone: str) -> int:
 @lru_cache(maxsize=4_096)
 def _quarter(quarter: int, time_zone: str) -> tuple[int, Mapping[str, str]]:
     """Return the day and the time dimensions of a quarter of an hour. All time zones differ by whole quarters."""
-    local = datetime.fromtimestamp(quarter * _QUARTER, _zone(time_zone))
+    local = datetime.fromtimestamp(quarter * _QUARTER, time_zone_or_utc(time_zone))
     day = local.weekday()
     return local.toordinal() - _EPOCH, {
         "hour": str(local.hour),

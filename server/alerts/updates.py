@@ -27,6 +27,10 @@ _NEXT_STEPS: Mapping[AlertKind, str] = {
         "Check that the page still sends conversions, under the name of the primary metric."
     ),
     AlertKind.AUTO_ACTIVATION_FAILED: "See how far the segmentation has come: samplit explain {id}",
+    AlertKind.EXPERIMENT_FAILS: (
+        "Samplit tries again, and works on the other experiments. Look for {id} in the worker's log: it has the error."
+    ),
+    AlertKind.VOLATILE_REDIS: "Set appendonly to yes in the configuration of Redis.",
     AlertKind.NOTIFICATION_FAILED: "Test the notification URLs: samplit notify-test",
 }
 

@@ -6,7 +6,6 @@ Findings are read in one snapshot of the database. What to recommend is for `ser
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from allocator.clusters import MIN_ASSIGNMENTS, Drift
 from allocator.context import DIMENSIONS
@@ -14,6 +13,7 @@ from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, ExperimentState, SegmentationMode
 from allocator.segmentation import Condition, DimensionCounts, Eligibility, check_eligibility
 from allocator.segmentation.evidence import SegmentationEvidence, segmentation_evidence
+from allocator.time_zones import time_zone_or_utc
 from server.recommendations.conditional_evidence import NO_CHANGES, DimensionChanges, find_dimension_changes
 from server.recommendations.measured_lift import MeasuredLift, measure_lift
 from storage.encryption import Secrets
@@ -97,7 +97,7 @@ async def read_segment_evidence(connection: Connection, experiment: Experiment, 
 
 def local_day(experiment: Experiment, moment: datetime) -> date:
     """Return the day of a moment in the experiment's time zone."""
-    return moment.astimezone(ZoneInfo(experiment.time_zone)).date()
+    return moment.astimezone(time_zone_or_utc(experiment.time_zone)).date()
 
 
 def segment_by_name(dimension: str) -> str:

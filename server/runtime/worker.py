@@ -3,6 +3,7 @@
 import asyncio
 
 from allocator.kernels import warm_up
+from server.alerts.faults import Faults
 from server.alerts.watch import AlertWatch
 from server.clock import Clock
 from server.notifications.recipients import Recipients
@@ -23,11 +24,13 @@ from server.worker.shard_balance import ShardBalance
 from server.worker.training.cluster_trainer import ClusterTrainer
 from storage.encryption import load_secrets
 from storage.postgres.events.labels import Labeller
-from storage.postgres.pool import close_pool, create_pool
+from storage.postgres.pool import close_pool, create_pool, time_limits
 from storage.redis.client import create_client
 from storage.redis.function_library import prepare
 
-_POOL_SIZE = 8
+_POOL_SIZE = 12  # each part of the worker holds one connection, and none may wait for another part
+# Nothing that the worker asks takes minutes: a statement that does would keep its part of the worker for ever.
+_SESSION = time_limits(statement_seconds=300, lock_seconds=60)
 
 
 async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> None:
@@ -41,15 +44,16 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
     dsn, url = settings.stores
     secrets = load_secrets(settings.secrets_directory)
     redis = create_client(url)
-    pool = await create_pool(dsn, size=_POOL_SIZE)
+    pool = await create_pool(dsn, size=_POOL_SIZE, settings=_SESSION)
     try:
-        await prepare(redis)
-        publisher = PosteriorPublisher(pool, redis, secrets, clock, settings.publish_interval)
-        reconciler = Reconciler(pool, redis, clock, publisher.mark_changed)
+        await prepare(redis, allow_volatile=settings.allow_volatile_redis)
+        faults = Faults(clock)
+        publisher = PosteriorPublisher(pool, redis, secrets, clock, settings.publish_interval, faults)
+        reconciler = Reconciler(pool, redis, clock, publisher.mark_changed, faults)
         await reconciler.run_once()
         shard_balance = ShardBalance(dsn, settings.shards)
         labeller = Labeller(secrets)
-        sweep = EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock)
+        sweep = EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock, faults)
         drains = [
             Drain(
                 dsn,
@@ -68,11 +72,11 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
             publisher.run(),
             reconciler.run(),
             Reencryption(pool, redis, secrets).run(),
-            Resegmenter(pool, redis, secrets, labeller, clock).run(),
-            SegmentAdmission(pool, redis, clock).run(),
-            MaturityFinder(pool, clock, publisher.mark_changed).run(),
+            Resegmenter(pool, redis, secrets, labeller, clock, faults).run(),
+            SegmentAdmission(pool, redis, clock, faults).run(),
+            MaturityFinder(pool, clock, publisher.mark_changed, faults).run(),
             Jobs(dsn, ClusterTrainer(pool, secrets, clock), sweep).run(),
-            AlertWatch(pool, redis, settings.shards, clock).run(),
+            AlertWatch(pool, redis, settings.shards, clock, faults).run(),
             Sender(pool, Recipients.of(settings), clock).run(),
             *(drain.run() for drain in drains),
         )

@@ -2,23 +2,23 @@
 
 from datetime import timedelta
 
-import structlog
-
+from server.alerts.faults import Faults, is_outage
 from server.clock import Clock
 from server.recommendations.checker import Checker
 from storage.postgres.counts import dimensions
-from storage.postgres.pool import UNREACHABLE, Pool
+from storage.postgres.pool import Pool
 from storage.postgres.segmentation import recommendations, serving_state
 
-log = structlog.get_logger()
 _CHECKED_EVERY = timedelta(hours=6)
 _AT_A_TIME = 100
+_ACTIVITY = "check whether to segment it"
 
 
 class EligibilitySweep:
     """The job that checks experiments. One that was interrupted is continued by the next one."""
 
-    def __init__(self, pool: Pool, checker: Checker, clock: Clock) -> None:
+    def __init__(self, pool: Pool, checker: Checker, clock: Clock, faults: Faults) -> None:
+        self._faults = faults
         self._pool = pool
         self._checker = checker
         self._clock = clock
@@ -40,16 +40,19 @@ class EligibilitySweep:
             for experiment_id in due:
                 try:
                     await self._checker.check(experiment_id)
-                except UNREACHABLE:
-                    raise
                 except Exception as error:
-                    log.error("check failed, trying again in 6 hours", experiment=experiment_id, error=repr(error))
-                    await self._postpone(experiment_id)
+                    if is_outage(error):
+                        raise
+                    await self._postpone(experiment_id, error)
+                else:
+                    async with self._pool.acquire() as connection:
+                        await self._faults.note_success(connection, experiment_id, _ACTIVITY)
 
     async def _due(self, limit: int) -> list[str]:
         async with self._pool.acquire() as connection:
             return await serving_state.due(connection, self._clock() - _CHECKED_EVERY, limit)
 
-    async def _postpone(self, experiment_id: str) -> None:
+    async def _postpone(self, experiment_id: str, error: Exception) -> None:
         async with self._pool.acquire() as connection:
+            await self._faults.note_failure(connection, experiment_id, _ACTIVITY, error)
             await serving_state.note_check(connection, experiment_id, self._clock())

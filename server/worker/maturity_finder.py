@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from allocator.experiment import LEAST_MATURITY, MOST_MATURITY
+from server.alerts.faults import Faults
 from server.clock import Clock
 from server.tasks import repeat
 from storage.postgres.counts import cohorts
@@ -23,11 +24,12 @@ _LEAST_CHANGE = 0.1  # of the maturity; a smaller change is not worth counting a
 class MaturityFinder:
     """Measures every five minutes how long users take to convert, and sets maturities accordingly."""
 
-    def __init__(self, pool: Pool, clock: Clock, on_counts_changed: Callable[[set[int]], None]) -> None:
+    def __init__(self, pool: Pool, clock: Clock, on_counts_changed: Callable[[set[int]], None], faults: Faults) -> None:
         """`on_counts_changed` is called with the numbers of the experiments whose counts have changed."""
         self._pool = pool
         self._clock = clock
         self._on_counts_changed = on_counts_changed
+        self._faults = faults
 
     async def run(self) -> None:
         """Run until cancelled, through outages of PostgreSQL."""
@@ -38,7 +40,10 @@ class MaturityFinder:
         async with self._pool.acquire() as connection:
             await cohorts.forget(connection, self._clock())
             for experiment_id in await maturity.automatic(connection):
-                async with connection.transaction():
+                async with (
+                    self._faults.isolate(connection, experiment_id, "find its maturity"),
+                    connection.transaction(),
+                ):
                     await self._update_maturity(connection, experiment_id)
 
     async def _update_maturity(self, connection: Connection, experiment_id: str) -> None:

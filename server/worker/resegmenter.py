@@ -11,6 +11,7 @@ import structlog
 from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, SegmentationMode
 from allocator.segments import GLOBAL, GLOBAL_NUMBER, OTHER, OTHER_NUMBER, cluster_key, cluster_segment
+from server.alerts.faults import Faults
 from server.alerts.updates import update_alert
 from server.clock import Clock
 from server.publishing.posteriors import advance_posterior
@@ -38,7 +39,10 @@ _CHUNK = 2_000  # users; the drain of the experiment waits for a chunk
 class Resegmenter:
     """Prepares pending segmentations, one after the other. It continues where a worker that was killed has stopped."""
 
-    def __init__(self, pool: Pool, redis: Client, secrets: Secrets, labeller: Labeller, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, redis: Client, secrets: Secrets, labeller: Labeller, clock: Clock, faults: Faults
+    ) -> None:
+        self._faults = faults
         self._pool = pool
         self._redis = redis
         self._secrets = secrets
@@ -53,7 +57,10 @@ class Resegmenter:
         """Finish every pending segmentation that no other worker works on."""
         async with self._pool.acquire() as connection:
             for number, experiment_id in await segmentations.waiting(connection):
-                async with locks.try_lease(connection, locks.resegmentation(number)) as is_obtained:
+                async with (
+                    self._faults.isolate(connection, experiment_id, "prepare its segmentation"),
+                    locks.try_lease(connection, locks.resegmentation(number)) as is_obtained,
+                ):
                     if is_obtained:
                         await self._resegment(connection, number, experiment_id)
 

@@ -6,6 +6,7 @@ import structlog
 
 from allocator.experiment import Experiment
 from allocator.segmentation.admission import plan_admission
+from server.alerts.faults import Faults
 from server.clock import Clock
 from server.tasks import repeat
 from storage.postgres.counts import traffic
@@ -23,7 +24,8 @@ _ENOUGH_USERS = 50_000  # in a window, to tell which segments are the largest
 class SegmentAdmission:
     """Revises the segment registries that are full, every ten seconds."""
 
-    def __init__(self, pool: Pool, redis: Client, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, clock: Clock, faults: Faults) -> None:
+        self._faults = faults
         self._pool = pool
         self._redis = redis
         self._clock = clock
@@ -36,9 +38,10 @@ class SegmentAdmission:
         """Revise the registry of every running experiment that is segmented by dimensions."""
         async with self._pool.acquire() as connection:
             for experiment_id in await traffic.segmented(connection):
-                experiment = await experiments.get(connection, experiment_id)
-                if experiment is not None:
-                    await self._revise(connection, experiment)
+                async with self._faults.isolate(connection, experiment_id, "revise its segments"):
+                    experiment = await experiments.get(connection, experiment_id)
+                    if experiment is not None:
+                        await self._revise(connection, experiment)
 
     async def _revise(self, connection: Connection, experiment: Experiment) -> None:
         registry = keys.segments(experiment.number, experiment.segmentation_version)

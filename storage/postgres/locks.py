@@ -5,7 +5,7 @@ PostgreSQL frees the locks of a session when its connection ends. So nobody has 
 """
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ import asyncpg
 
 from storage.postgres.pool import Connection, connect
 
+_NO_SETTINGS: Mapping[str, str] = {}
 _LARGEST_MEMBER_BITS = 31  # PostgreSQL takes a signed integer of four bytes
 
 
@@ -54,14 +55,14 @@ _COUNT_HELD = """
 MIGRATION = Lock(0x5A3B17)  # servers that start together migrate one after the other
 ALERT_WATCH = Lock(0x5A3B1B)  # one worker looks for alerts
 NOTIFICATION_ADMISSION = Lock(0x5A3B1C)  # workers admit notifications one after the other, or limits would not hold
-_DRAIN = 0x5A3B18
+DRAIN = 0x5A3B18
 _RESEGMENTATION = 0x5A3B19
 _WORKER = 0x5A3B1A
 
 
 def drain(shard: int) -> Lock:
     """Return the lock of the one worker that drains a shard."""
-    return Lock(_DRAIN, shard)
+    return Lock(DRAIN, shard)
 
 
 def resegmentation(experiment_number: int) -> Lock:
@@ -108,9 +109,14 @@ async def connect_with_lease(dsn: str, lock: Lock) -> AsyncIterator[asyncpg.Conn
 
 
 @asynccontextmanager
-async def try_connect_with_lease(dsn: str, lock: Lock) -> AsyncIterator[asyncpg.Connection | None]:
-    """Like `connect_with_lease`, but yields None instead of waiting if another session has the lock."""
-    connection = await connect(dsn)
+async def try_connect_with_lease(
+    dsn: str, lock: Lock, settings: Mapping[str, str] = _NO_SETTINGS
+) -> AsyncIterator[asyncpg.Connection | None]:
+    """Like `connect_with_lease`, but yields None instead of waiting if another session has the lock.
+
+    settings: more settings of the session.
+    """
+    connection = await connect(dsn, settings)
     try:
         is_obtained: bool = await connection.fetchval(_statements(lock).try_lock, *lock.key)
         yield connection if is_obtained else None

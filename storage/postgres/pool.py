@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from operator import attrgetter
 from typing import TypeAlias
@@ -20,6 +20,7 @@ _SERVER_SETTINGS = {
     "jit": "off",  # no query here is long enough to be worth compiling
     **keepalive.SERVER_SETTINGS,
 }
+_NO_SETTINGS: Mapping[str, str] = {}
 
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Pool: TypeAlias = asyncpg.Pool
@@ -32,7 +33,17 @@ UNREACHABLE = (
     asyncpg.InterfaceError,
 )
 CONFLICT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the same transaction may succeed if repeated
+LOCKED = (asyncpg.LockNotAvailableError,)  # another session has held a lock for longer than this one may wait
+TIMED_OUT = (asyncpg.QueryCanceledError,)  # the statement took longer than its session allows
 REFUSED_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)  # it fails whenever it is repeated
+
+
+def time_limits(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
+    """Return settings of a session: how long a statement may take, and how long it may wait for a lock."""
+    return {
+        "statement_timeout": f"{1000 * statement_seconds:.0f}",
+        "lock_timeout": f"{1000 * lock_seconds:.0f}",
+    }
 
 
 def columns(rows: Iterable[object], *names: str) -> list[list[object]]:
@@ -44,10 +55,11 @@ def columns(rows: Iterable[object], *names: str) -> list[list[object]]:
     return [list(map(attrgetter(name), kept)) for name in names]
 
 
-async def connect(dsn: str) -> asyncpg.Connection:
-    """Return one connection. Raises StoreUnavailableError, naming the host but no secret."""
+async def connect(dsn: str, settings: Mapping[str, str] = _NO_SETTINGS) -> asyncpg.Connection:
+    """Return one connection, with more settings of its session. Raises StoreUnavailableError, without a secret."""
+    server_settings = {**_SERVER_SETTINGS, **settings}
     try:
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=_SERVER_SETTINGS)
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=server_settings)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreUnavailableError(f"PostgreSQL does not answer at SAMPLIT_POSTGRES_DSN: {error}") from error
     await _set_up(connection)
@@ -72,15 +84,18 @@ async def answers(pool: asyncpg.Pool, *, seconds: float) -> bool:
     return True
 
 
-async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool:
-    """Return a pool of at most `size` connections. Raises StoreUnavailableError."""
+async def create_pool(dsn: str, *, size: int, settings: Mapping[str, str] = _NO_SETTINGS) -> asyncpg.Pool:
+    """Return a pool of at most `size` connections, with more settings of their sessions.
+
+    Raises StoreUnavailableError.
+    """
     try:
         return await asyncpg.create_pool(
             dsn,
             min_size=1,
             max_size=size,
             timeout=_CONNECT_SECONDS,
-            server_settings=_SERVER_SETTINGS,
+            server_settings={**_SERVER_SETTINGS, **settings},
             init=_set_up,
         )
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

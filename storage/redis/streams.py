@@ -3,15 +3,31 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
+import redis.exceptions
+from redis.asyncio import RedisCluster
 
-from storage.events import Event, decode_event
+from storage.events import EntryId, Event, decode_event
 from storage.redis import function_library, keys
 from storage.redis.client import Client
 
 _EPOCH_BYTES = 8
+_LARGEST_ENTRY = 256  # events: a call to Redis has so many users at most
+_READ_AHEAD = 4  # times the events that are asked for, at most, are read in vain where entries are large
+
+
+class Generation(NamedTuple):
+    """What tells the state of a shard from an older copy of it.
+
+    epoch: None where the records are not complete. run_id: of the process of Redis. last_entry: the last entry that the
+    stream ever had.
+    """
+
+    epoch: bytes | None
+    run_id: str
+    last_entry: EntryId
 
 
 @dataclass(frozen=True)
@@ -39,15 +55,37 @@ class Backlog:
     age: float
 
 
-async def open_shards(client: Client, shards: int) -> None:
-    """Open all shards of a new installation, which has no records yet."""
-    for shard in range(shards):
-        await open_shard(client, shard)
+async def open_shard(client: Client, shard: int, epoch: bytes) -> None:
+    """Mark the records of a shard as complete. It gets this epoch, unless it has one."""
+    await client.set(keys.epoch(shard), epoch, nx=True)
 
 
-async def open_shard(client: Client, shard: int) -> None:
-    """Mark the records of a shard as complete. It gets a new epoch, unless it has one."""
-    await client.set(keys.epoch(shard), os.urandom(_EPOCH_BYTES), nx=True)
+async def renew_epoch(client: Client, shard: int, epoch: bytes) -> None:
+    """Give a shard another epoch, if it has one. Servers then forget what they remember of its records."""
+    await client.set(keys.epoch(shard), epoch, xx=True)
+
+
+def new_epoch() -> bytes:
+    """Return an epoch that no shard has had."""
+    return os.urandom(_EPOCH_BYTES)
+
+
+async def generation(client: Client, shard: int) -> Generation:
+    """Return what tells this state of a shard from an older copy of it."""
+    where = {"target_nodes": client.get_node_from_key(keys.epoch(shard))} if isinstance(client, RedisCluster) else {}
+    server = await client.info("server", **where)
+    epoch = cast("bytes | None", await client.get(keys.epoch(shard)))
+    try:
+        last_entry = entry_id((await client.xinfo_stream(keys.stream(shard)))["last-generated-id"])
+    except redis.exceptions.ResponseError:  # there is no stream
+        last_entry = EntryId(0, 0)
+    return Generation(epoch, server["run_id"], last_entry)
+
+
+def entry_id(text: bytes) -> EntryId:
+    """Return the id of an entry as numbers, which can be compared."""
+    milliseconds, _, sequence = text.partition(b"-")
+    return EntryId(int(milliseconds), int(sequence))
 
 
 async def epochs(client: Client, shards: int) -> list[bytes | None]:
@@ -60,15 +98,25 @@ async def close_shard(client: Client, shard: int) -> None:
     await client.delete(keys.epoch(shard))
 
 
-async def is_open(client: Client, shard: int) -> bool:
-    """Return whether the records of a shard are complete."""
-    return bool(await client.exists(keys.epoch(shard)))
+async def read(client: Client, shard: int, *, events: int) -> list[StreamEntry]:
+    """Return the oldest entries of a shard's stream: as many as have so many events, but at least one entry.
 
-
-async def read(client: Client, shard: int, *, entries: int) -> list[StreamEntry]:
-    """Return the oldest entries of a shard's stream."""
-    rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", await client.xrange(keys.stream(shard), count=entries))
-    return [_entry(entry_id, tuple(fields.values())) for entry_id, fields in rows]
+    An entry has from one event to as many as a call has users, so entries say little of how many events there are.
+    """
+    entries: list[StreamEntry] = []
+    found, ask, after = 0, max(1, _READ_AHEAD * events // _LARGEST_ENTRY), "-"
+    while True:
+        rows = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]", await client.xrange(keys.stream(shard), min=after, count=ask)
+        )
+        for entry_id, fields in rows:
+            if entries and found + len(fields) > events:
+                return entries
+            found += len(fields)
+            entries.append(_entry(entry_id, tuple(fields.values())))
+        if len(rows) < ask or found >= events:
+            return entries
+        after = f"({entries[-1].entry_id.decode()}"
 
 
 async def wait(client: Client, shard: int, *, milliseconds: int) -> None:
@@ -99,6 +147,24 @@ async def forget(client: Client, shard: int, entries: Sequence[StreamEntry]) -> 
 async def set_aside(client: Client, shard: int, payload: bytes, reason: str) -> None:
     """Move an event that cannot be counted to the dead letters, with the reason, for people to examine."""
     await client.xadd(keys.dead_letters(shard), {"reason": reason, "event": payload})
+
+
+async def newest_entry(client: Client, shard: int) -> bytes | None:
+    """Return the id of the newest entry of a shard's stream, or None if the stream is empty."""
+    rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", await client.xrevrange(keys.stream(shard), count=1))
+    return next((entry_id for entry_id, _ in rows), None)
+
+
+async def oldest_entry(client: Client, shard: int, *, up_to: bytes) -> bytes | None:
+    """Return the id of the oldest entry that is no newer than `up_to`, or None if there is none any more."""
+    rows = await client.xrange(keys.stream(shard), max=up_to, count=1)
+    return next((entry_id for entry_id, _ in cast("list[tuple[bytes, dict[bytes, bytes]]]", rows)), None)
+
+
+async def dead_letters(client: Client, shard: int) -> list[Damaged]:
+    """Return the events of a shard that could not be counted, the oldest first."""
+    rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", await client.xrange(keys.dead_letters(shard)))
+    return [Damaged(fields[b"event"], fields[b"reason"].decode(errors="replace")) for _, fields in rows]
 
 
 def _entry(entry_id: bytes, payloads: tuple[bytes, ...]) -> StreamEntry:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from allocator.time_zones import time_zone_or_utc
 from storage.events import AssignmentEvent, ConversionEvent, Event, VisitEvent
 from storage.postgres.counts import dimension_tally, traffic
 from storage.postgres.events.assignment_writer import assign, visit
@@ -76,7 +76,7 @@ async def write(connection: Connection, events: Sequence[Event], labeller: Label
         unknown = next((event.experiment for event in events if event.experiment not in experiments), None)
         if unknown is not None:
             raise asyncpg.ForeignKeyViolationError(f"there is no experiment number {unknown}")
-        zones = {number: ZoneInfo(row["time_zone"]) for number, row in experiments.items()}
+        zones = {number: time_zone_or_utc(row["time_zone"]) for number, row in experiments.items()}
         models = {
             number: {int(version): model for version, model in row["models"].items()}
             for number, row in experiments.items()

@@ -1,5 +1,6 @@
-"""The queries behind the checks that raise alerts: each reads all running experiments at once."""
+"""The queries behind the checks that raise alerts: each reads many running experiments at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -12,7 +13,7 @@ _WEAK_SEGMENTS = """
     WITH divided AS (
         SELECT experiment_no, segmentation_version, maturity_seconds
         FROM experiments JOIN experiment_segmentation_config c USING (experiment_no)
-        WHERE state = 'RUNNING' AND (cardinality(c.segment_by) > 0 OR c.model_version IS NOT NULL)
+        WHERE experiment_no = ANY($3::int[]) AND (cardinality(c.segment_by) > 0 OR c.model_version IS NOT NULL)
     ), young AS (
         SELECT experiment_no, segment_no, sum(trials) AS trials, sum(successes) AS successes
         FROM cohort_counts JOIN divided USING (experiment_no, segmentation_version)
@@ -40,7 +41,7 @@ _OLD_MODELS = """
     SELECT experiment_no AS experiment_number, model_version AS version, trained_at
     FROM experiments JOIN experiment_segmentation_config USING (experiment_no)
         JOIN clustering_models USING (experiment_no, model_version)
-    WHERE state = 'RUNNING' AND NOT EXISTS (SELECT FROM clustering_models newest
+    WHERE experiment_no = ANY($2::int[]) AND NOT EXISTS (SELECT FROM clustering_models newest
         WHERE newest.experiment_no = experiments.experiment_no AND newest.trained_at >= $1)
 """
 # The mean is over those days before today on which the experiment ran.
@@ -50,7 +51,7 @@ _BOTS = """
         WHERE before.experiment_no = t.experiment_no AND before.day >= t.day - $3::int AND before.day < t.day
     ) / greatest(1, least($3, t.day - (started_at AT TIME ZONE time_zone)::date)), 0)::float8 AS usual
     FROM experiments JOIN experiment_traffic_stats t USING (experiment_no)
-    WHERE state = 'RUNNING' AND day = ($1 AT TIME ZONE time_zone)::date AND bot_requests >= $2
+    WHERE experiment_no = ANY($4::int[]) AND day = ($1 AT TIME ZONE time_zone)::date AND bot_requests >= $2
 """
 _SILENCES = """
     WITH quiet AS (
@@ -58,7 +59,7 @@ _SILENCES = """
             (last_conversion_at AT TIME ZONE time_zone)::date AS last_day
         FROM experiments JOIN experiment_activity USING (experiment_no)
             JOIN experiment_segmentation_config USING (experiment_no)
-        WHERE state = 'RUNNING' AND last_assignment_at > last_conversion_at
+        WHERE experiment_no = ANY($3::int[]) AND last_assignment_at > last_conversion_at
     )
     SELECT experiment_no AS experiment_number, last_conversion_at AS since, last_day,
         least($1, last_conversion_at - started_at) AS span,
@@ -135,27 +136,33 @@ async def running(connection: Connection) -> set[int]:
     return {row["experiment_no"] for row in rows}
 
 
-async def weak_segments(connection: Connection, now: datetime) -> list[WeakSegment]:
-    """Return the segments whose rate is under half of the experiment's, by chance or not."""
-    return [WeakSegment(**row) for row in await connection.fetch(_WEAK_SEGMENTS, now, DELAY_STEPS)]
+async def unfinished(connection: Connection) -> set[int]:
+    """Return the numbers of all experiments that are not completed."""
+    rows = await connection.fetch("SELECT experiment_no FROM experiments WHERE state <> 'COMPLETED'")
+    return {row["experiment_no"] for row in rows}
 
 
-async def old_models(connection: Connection, before: datetime) -> list[OldModel]:
-    """Return the cluster models that serve in experiments where no model was trained since."""
-    return [OldModel(**row) for row in await connection.fetch(_OLD_MODELS, before)]
+async def weak_segments(connection: Connection, numbers: Sequence[int], now: datetime) -> list[WeakSegment]:
+    """Return the segments of these experiments whose rate is under half of the experiment's, by chance or not."""
+    return [WeakSegment(**row) for row in await connection.fetch(_WEAK_SEGMENTS, now, DELAY_STEPS, numbers)]
 
 
-async def bots(connection: Connection, least: int, now: datetime) -> list[Bots]:
-    """Return the experiments to which bots have sent at least so many requests today."""
-    return [Bots(**row) for row in await connection.fetch(_BOTS, now, least, _USUAL_DAYS)]
+async def old_models(connection: Connection, numbers: Sequence[int], before: datetime) -> list[OldModel]:
+    """Return the cluster models that serve in those of these experiments where no model was trained since."""
+    return [OldModel(**row) for row in await connection.fetch(_OLD_MODELS, before, numbers)]
 
 
-async def silences(connection: Connection, most: timedelta) -> list[Silence]:
-    """Return the experiments to which users have come since the last conversion.
+async def bots(connection: Connection, numbers: Sequence[int], least: int, now: datetime) -> list[Bots]:
+    """Return those of these experiments to which bots have sent at least so many requests today."""
+    return [Bots(**row) for row in await connection.fetch(_BOTS, now, least, _USUAL_DAYS, numbers)]
+
+
+async def silences(connection: Connection, numbers: Sequence[int], most: timedelta) -> list[Silence]:
+    """Return those of these experiments to which users have come since the last conversion.
 
     Trials and successes are of so many whole days up to that conversion, or of as long as the experiment had run.
     """
-    return [Silence(**row) for row in await connection.fetch(_SILENCES, most, most.days)]
+    return [Silence(**row) for row in await connection.fetch(_SILENCES, most, most.days, numbers)]
 
 
 async def users_on_day_after(connection: Connection, silence: Silence) -> int:

@@ -46,6 +46,8 @@ class AlertKind(Enum):
     CONVERSIONS_STOPPED = "CONVERSIONS_STOPPED"
     AUTO_ACTIVATION_FAILED = "AUTO_ACTIVATION_FAILED"
     NOTIFICATION_FAILED = "NOTIFICATION_FAILED"
+    VOLATILE_REDIS = "VOLATILE_REDIS"
+    EXPERIMENT_FAILS = "EXPERIMENT_FAILS"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,16 @@ async def still_open(connection: Connection, kind: AlertKind) -> dict[AlertTarge
         "SELECT experiment_no, key, raised_at FROM alerts WHERE kind = $1 AND resolved_at IS NULL", kind.value
     )
     return {(row["experiment_no"], row["key"]): row["raised_at"] for row in rows}
+
+
+async def open_faults(connection: Connection, kind: AlertKind) -> set[tuple[str, str]]:
+    """Return the experiment id and the key of each open alert of a kind."""
+    rows = await connection.fetch(
+        "SELECT experiment_id, key FROM alerts JOIN experiments USING (experiment_no)"
+        " WHERE kind = $1 AND resolved_at IS NULL",
+        kind.value,
+    )
+    return {(row["experiment_id"], row["key"]) for row in rows}
 
 
 async def list_page(

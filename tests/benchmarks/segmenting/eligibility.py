@@ -9,6 +9,7 @@ import asyncpg
 import numpy as np
 
 from allocator.experiment import Group, Reason
+from server.alerts.faults import Faults
 from server.recommendations.checker import Checker
 from server.worker.eligibility_sweep import EligibilitySweep
 from storage.encryption import load_secrets
@@ -55,7 +56,7 @@ async def _measure() -> list[Row]:
         redis = create_client(service.settings.stores[1])
         checker = Checker(pool, redis, secrets, clock)
         one = await _one(connection, checker)
-        many = await _sweep(service, connection, EligibilitySweep(pool, checker, clock))
+        many = await _sweep(service, connection, EligibilitySweep(pool, checker, clock, Faults(clock)))
         await redis.aclose()
         await pool.close()
         await connection.close()

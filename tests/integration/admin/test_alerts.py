@@ -13,6 +13,7 @@ from samplit.admin.v1 import alert_service_pb2, experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
+from server.alerts.faults import Faults
 from server.alerts.watch import AlertWatch
 from storage.postgres.counts import traffic
 from storage.postgres.operations import alerts
@@ -40,7 +41,7 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture
 def watch(pool: asyncpg.Pool, redis: Redis, clock: Clock) -> AlertWatch:
-    return AlertWatch(pool, redis, 1, clock)
+    return AlertWatch(pool, redis, 1, clock, Faults(clock))
 
 
 async def listed(service: Service, **wanted: Any) -> list[Any]:
@@ -150,6 +151,15 @@ async def test_events_that_wait(service: Service, watch: AlertWatch, redis: Redi
     assert [subject for _, subject in await notices(pool)] == [f"Samplit: {summary}", f"Samplit: resolved: {summary}"]
 
 
+async def test_a_redis_without_append_only_file(service: Service, watch: AlertWatch, redis: Redis) -> None:
+    await redis.config_set("appendonly", "no")
+    try:
+        assert "keeps no append-only file" in await is_raised(watch, service, AlertKind.VOLATILE_REDIS)
+    finally:
+        await redis.config_set("appendonly", "yes")
+    await is_healthy(watch, service)
+
+
 async def test_a_surge_of_bots(service: Service, watch: AlertWatch, clock: Clock, pool: asyncpg.Pool) -> None:
     """300 bot requests a day are usual. Days are those of the experiment's time zone."""
     clock.now = clock.now.replace(hour=20)  # the next day in Tokyo
@@ -246,7 +256,7 @@ async def test_a_check_that_fails_leaves_the_others(service: Service, pool: asyn
         await alerts.report(connection, None, AlertKind.DRAIN_LAG, "", "events wait", clock())
         await traffic.add_bot_requests(connection, {(1, clock.now.date()): 5_000})
     away = Redis.from_url("redis://127.0.0.1:1")
-    await AlertWatch(pool, away, 1, clock).run_once()
+    await AlertWatch(pool, away, 1, clock, Faults(clock)).run_once()
     kinds = {alert.kind for alert in await listed(service, open_only=True)}
     assert kinds == {KIND[AlertKind.DRAIN_LAG], KIND[AlertKind.BOT_SURGE]}
     await away.aclose()

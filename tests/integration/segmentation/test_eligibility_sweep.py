@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from server.alerts.faults import Faults
 from server.recommendations.checker import Checker
 from server.runtime.worker import run_worker
 from server.tasks import end
@@ -24,7 +25,10 @@ async def sweep_of(service: Service, clock: Clock) -> tuple[EligibilitySweep, Se
     dsn, url = service.settings.stores
     pool, redis = await create_pool(dsn, size=2), create_client(url)
     secrets = load_secrets(service.settings.secrets_directory)
-    return EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock), (pool.close, redis.aclose)
+    return EligibilitySweep(pool, Checker(pool, redis, secrets, clock), clock, Faults(clock)), (
+        pool.close,
+        redis.aclose,
+    )
 
 
 async def test_a_sweep_looks_at_everything_once_in_six_hours(service: Service, clock: Clock, dsn: str) -> None:

@@ -13,6 +13,7 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
 from allocator.experiment import SegmentationMode
+from server.alerts.faults import Faults
 from server.worker.segment_admission import SegmentAdmission
 from storage.postgres.pool import connect, create_pool
 from storage.postgres.segmentation import segmentations
@@ -253,7 +254,7 @@ async def test_a_flood_of_values_leaves_the_real_segments(
     assert {answer.segment_key for answer in early} == {"other"}
     await service.learned("cta", 390)
     pool = await create_pool(dsn, size=1)
-    await SegmentAdmission(pool, redis, clock).run_once()
+    await SegmentAdmission(pool, redis, clock, Faults(clock)).run_once()
     await pool.close()
     registry = keys.segments(1, 1)
     registered = await load(redis, registry)

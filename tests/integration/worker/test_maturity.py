@@ -10,6 +10,7 @@ from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
+from server.alerts.faults import Faults
 from server.worker.maturity_finder import MaturityFinder
 from storage.postgres.counts import cohorts, recount
 from storage.postgres.pool import connect, create_pool
@@ -144,7 +145,7 @@ async def test_the_maturity_is_found(service: Service, worker: None, clock: Cloc
     await service.learned("cta", 300, 120)
     changed: set[int] = set()
     pool = await create_pool(dsn, size=1)
-    finder = MaturityFinder(pool, clock, changed.update)
+    finder = MaturityFinder(pool, clock, changed.update, Faults(clock))
     await finder.run_once()
     assert changed == {1}
     found = (await service.call("GetExperiment", experiment_id="cta")).experiment

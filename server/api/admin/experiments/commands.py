@@ -72,6 +72,8 @@ class ExperimentCommands:
             before = await locked_experiment(connection, message.experiment_id, message.etag)
             after = apply_update(before, message, list(request.update_mask.paths))
             now = self._clock()
+            if after.time_zone != before.time_zone:
+                await experiments.check_time_zone(connection, after.time_zone)
             if after.maturity_seconds != before.maturity_seconds:
                 await maturity.store(connection, before.number, after.maturity_seconds, now)
             stored = await experiments.update(connection, after, now)

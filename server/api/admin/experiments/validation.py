@@ -5,7 +5,6 @@ import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from google.protobuf.json_format import Error, MessageToDict
 from samplit.admin.v1 import experiment_pb2 as pb
@@ -23,6 +22,7 @@ from allocator.experiment import (
     Variant,
 )
 from allocator.segments import check_dimensions
+from allocator.time_zones import time_zones
 from server.api.fields import Fields
 
 _MOST_VARIANTS = 100
@@ -162,12 +162,11 @@ def share(message: pb.Experiment, name: str, default: float, fields: Fields) -> 
 
 
 def time_zone(name: str, fields: Fields) -> str:
-    """Return a checked IANA name. Empty means UTC."""
-    try:
-        return ZoneInfo(name or "UTC").key
-    except (OSError, KeyError, ValueError):  # no such file, no such name, not a name
+    """Return a checked IANA name. Empty means UTC. PostgreSQL must know it too, which is checked when it is stored."""
+    if name and name not in time_zones():
         fields.wrong("experiment.time_zone", f'must be an IANA time zone such as "Europe/Berlin", is {name[:70]!r}')
         return "UTC"
+    return name or "UTC"
 
 
 def outage_policy(message: pb.Experiment, fields: Fields) -> OutagePolicy:
