@@ -5,8 +5,16 @@ added at the end, with a default. None may be removed or change its meaning whil
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
+
+
+class EntryId(NamedTuple):
+    """The id of an entry of a stream. Ids grow."""
+
+    milliseconds: int
+    sequence: int
 
 
 class AssignmentEvent(msgspec.Struct, frozen=True, array_like=True, tag="a"):

@@ -35,7 +35,7 @@ class Bodies:
                 self._end(call)
         except StatusError as error:
             call.cancel()
-            self._connection.calls.answer_error(call, self._options.describe(error))
+            self._connection.calls.answer_error(call, error)
             return
         if not ends:
             self.grant(call)
@@ -58,6 +58,12 @@ class Bodies:
         if not call.is_complete:
             self.grant(call)
 
+    def keep(self, call: Call, message: bytes) -> None:
+        """Keep the message of a call that has to wait. Raises StatusError if too much is kept."""
+        call.message = message
+        self._count(call)
+        self._check()
+
     def drop(self, call: Call) -> None:
         """Forget what came of a call."""
         if call.buffered:
@@ -68,8 +74,7 @@ class Bodies:
         route = call.request.route
         if call.reader is None:
             call.start = None  # its message comes in pieces
-            limit = None if route.method is None else route.method.message_limit
-            call.reader = MessageReader(route.encoding, limit or self._options.message_limit)
+            call.reader = MessageReader(route.encoding, self._options.message_limit)
         messages = call.reader.feed(body)
         if messages:
             call.incomplete_since = None

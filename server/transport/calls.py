@@ -1,6 +1,7 @@
 """The calls of one connection: how they begin, which of them are refused, and how they end."""
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from server.transport.http2 import frames
@@ -29,6 +30,8 @@ class Calls:
         self._shared = connection.shared
         self._options = connection.shared.options
         self._was_reset: dict[int, None] = {}
+        self.wasted = 0  # streams that were opened and came to nothing
+        self._held: deque[Call] = deque()  # until the client has read some of its answers
 
     @property
     def peer(self) -> Peer:
@@ -44,6 +47,7 @@ class Calls:
             self._begin(stream_id, block, ends=ends)
         except StreamError as fault:
             self.reset(stream_id, fault.code)
+            self._connection.reader.spend()
 
     def _begin(self, stream_id: int, block: bytes, *, ends: bool) -> None:
         requests = self._connection.requests
@@ -57,6 +61,8 @@ class Calls:
         call = self.open[stream_id] = Call(self, stream_id, request)
         if request.timeout is not None:
             call.deadline = self._shared.clock() + request.timeout
+        if not self._connection.sender.has_room:
+            call.start = None  # it will have to wait
         route = request.route
         if route.undecided is not None:
             call.decide(route.undecided)
@@ -75,8 +81,10 @@ class Calls:
             return
         if method.is_limited and self._shared.waiting >= self._options.most_waiting:
             self._shared.statistics.overloads += 1
-            overload = StatusError(Code.RESOURCE_EXHAUSTED, "too many calls wait for this server")
-            self.answer_error(call, self._options.describe(overload))
+            self.answer_error(call, StatusError(Code.RESOURCE_EXHAUSTED, "too many calls wait for this server"))
+            return
+        if not self._connection.sender.has_room:
+            self._hold(call, message)
             return
         try:
             answer = call.begin(method.start, message)
@@ -87,6 +95,27 @@ class Calls:
             self.park(call)
         else:
             self.answer(call, answer)
+
+    def go_on_soon(self) -> None:
+        """Begin the calls that were held back, in another turn of the event loop."""
+        if self._held:
+            self._shared.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        while self._held and self._connection.sender.has_room:
+            call = self._held.popleft()
+            message, call.message = call.message, None
+            self._connection.bodies.drop(call)
+            if message is not None and self.open.get(call.stream_id) is call and call.is_active:
+                self.dispatch(call, message)
+
+    def _hold(self, call: Call, message: bytes) -> None:
+        try:
+            self._connection.bodies.keep(call, message)
+        except StatusError as error:
+            self.answer_error(call, error)
+        else:
+            self._held.append(call)
 
     def park(self, call: Call) -> None:
         """Note that a handler will answer later."""
@@ -109,7 +138,7 @@ class Calls:
         if call.is_plain and not call.request.route.zips and sender.answer(call.stream_id, message):
             self._release(call)
             self.finished(call)
-        elif not sender.has_room:
+        elif not sender.can_keep(message):
             full = "the client reads its answers too slowly"
             self.answer_error(call, StatusError(Code.RESOURCE_EXHAUSTED, full))
         else:
@@ -173,11 +202,13 @@ class Calls:
 
     def cancel(self, call: Call) -> None:
         """Forget a call that the client has cancelled."""
+        self.wasted += 1
         self.open.pop(call.stream_id, None)
         self._drop(call)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream without a status."""
+        self.wasted += 1
         call = self.open.pop(stream_id, None)
         if call is not None:
             self._drop(call)

@@ -55,7 +55,13 @@ class Connection(asyncio.Protocol):
         self._linger: asyncio.TimerHandle | None = None
         self._window_due = self.options.connection_window // 2
         self.calls = Calls(self)
-        self.sender = Sender(answers.new_encoder(), self.calls.finished, self.options.most_pending)
+        self.sender = Sender(
+            answers.new_encoder(),
+            self.calls.finished,
+            self.calls.go_on_soon,
+            self.options.most_pending,
+            self.options.most_pending_ever,
+        )
         self.bodies = Bodies(self)
         self.reader = FrameReader(self)
         self.upkeep = Upkeep(self)
@@ -205,6 +211,7 @@ class Connection(asyncio.Protocol):
                             calls.park(call)
                         else:
                             calls.answer(call, answer)
+                            self._review()
                             if sender.is_paused:
                                 break
                         continue
@@ -227,10 +234,13 @@ class Connection(asyncio.Protocol):
                         call.deadline = clock() + request.timeout
                 continue
             self.reader.take(kind, flags, stream_id & _LARGEST_STREAM, data[payload:end])
-            self._takes_calls = self.reader.is_ready and not calls.refuses
+            self._review()
             if sender.is_paused or self.is_closing:
                 break
         return begin
+
+    def _review(self) -> None:
+        self._takes_calls = self.reader.is_ready and not self.calls.refuses and self.sender.has_room
 
     # For the parts
 

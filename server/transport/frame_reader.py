@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 _HEADER_TABLE_SIZE, _ENABLE_PUSH, _INITIAL_WINDOW, _FRAME_SIZE = 0x1, 0x2, 0x4, 0x5
 _LARGEST_FRAME = 2**24 - 1
 _SMALL_DATA = 256  # frames that bring less, and complete no message, count as control frames
+_CONTROL_FRAMES_A_CALL = 8  # what a call earns its client
 _BYTES_A_CONTROL_FRAME = 4096  # of answers sent: that much earns a client another WINDOW_UPDATE
+_BLOCKS_TO_LISTS = 4  # a call with too many headers is refused; with so many times more, the connection ends
 _MOST_SETTINGS = 32  # in one frame
 
 
@@ -25,7 +27,7 @@ class FrameReader:
         options = connection.options
         self._connection = connection
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags and bytes of headers that go on
-        self._block_limit = options.header_list_limit
+        self._block_limit = _BLOCKS_TO_LISTS * options.header_list_limit
         self._control = Budget(options.control_burst, options.control_per_second, connection.shared.clock)
         self._resets = Budget(options.reset_burst, options.reset_per_second, connection.shared.clock)
         self.is_greeted = False
@@ -61,11 +63,13 @@ class FrameReader:
             except StreamError as fault:
                 self._connection.calls.reset(stream_id, fault.code)
         else:
-            self._spend()
+            self.spend()
 
-    def _spend(self, reason: str = "too many frames without calls") -> None:
-        connection = self._connection
-        work = 4 * connection.calls.last_id + connection.sender.sent_bytes // _BYTES_A_CONTROL_FRAME
+    def spend(self, reason: str = "too many frames without calls") -> None:
+        """Count a frame that is no use by itself. Raises PeerError if there are too many."""
+        calls, sent_bytes = self._connection.calls, self._connection.sender.sent_bytes
+        useful = calls.last_id // 2 - calls.wasted
+        work = _CONTROL_FRAMES_A_CALL * useful + sent_bytes // _BYTES_A_CONTROL_FRAME
         if not self._control.spend(work):
             raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, reason)
 
@@ -81,12 +85,12 @@ class FrameReader:
         call = connection.calls.open.get(stream_id)
         ends = bool(flags & frames.END_STREAM)
         if call is None or call.is_complete:
-            self._spend()
+            self.spend()
             if not connection.calls.was_reset(stream_id):
                 raise StreamError(ErrorCode.STREAM_CLOSED)
             return
         if not ends and len(body) < _SMALL_DATA:
-            self._spend()
+            self.spend()
         call.owed += len(payload)
         if call.owed > connection.options.stream_window:
             raise StreamError(ErrorCode.FLOW_CONTROL_ERROR)
@@ -105,7 +109,7 @@ class FrameReader:
     def _take_continuation(self, flags: int, _: int, payload: bytes) -> None:
         if self._block is None:
             raise PeerError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        self._spend()
+        self.spend()
         stream_id, first_flags, block = self._block
         block += payload
         self._take_block(stream_id, first_flags | flags & frames.END_HEADERS, block)
@@ -128,7 +132,7 @@ class FrameReader:
         decoded = connection.requests.decode(block)
         call = connection.calls.open.get(stream_id)
         if call is None:
-            self._spend()
+            self.spend()
             if not connection.calls.was_reset(stream_id):
                 raise PeerError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
         elif call.is_complete:
@@ -146,7 +150,7 @@ class FrameReader:
         self._check_not_idle(stream_id, "RST_STREAM")
         call = self._connection.calls.open.get(stream_id)
         if call is None:
-            self._spend()
+            self.spend()
             return
         if not self._is_late(call) and not self._resets.spend():
             raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls were cancelled")
@@ -158,7 +162,7 @@ class FrameReader:
     # Flow control
 
     def _take_window_update(self, _: int, stream_id: int, payload: bytes) -> None:
-        self._spend()
+        self.spend()
         increment = frames.read_number(payload, "WINDOW_UPDATE") & frames.LARGEST_WINDOW
         if not stream_id:
             if not increment:
@@ -177,7 +181,7 @@ class FrameReader:
     def _take_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise PeerError(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
-        self._spend()
+        self.spend()
         settings = frames.read_settings(payload)
         if flags & frames.ACK:
             if payload:
@@ -213,7 +217,7 @@ class FrameReader:
             raise PeerError(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
         if len(payload) != 8:
             raise PeerError(ErrorCode.FRAME_SIZE_ERROR, "length of PING")
-        self._spend("too_many_pings")
+        self.spend("too_many_pings")
         if flags & frames.ACK:
             self._connection.upkeep.take_pong(payload)
         else:
@@ -222,7 +226,7 @@ class FrameReader:
     def _take_priority(self, _: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:
             raise PeerError(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection")
-        self._spend()
+        self.spend()
         frames.check_priority(stream_id, payload)
 
     def _take_goaway(self, _: int, stream_id: int, payload: bytes) -> None:
@@ -230,7 +234,7 @@ class FrameReader:
             raise PeerError(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
         if len(payload) < 8:
             raise PeerError(ErrorCode.FRAME_SIZE_ERROR, "length of GOAWAY")
-        self._spend()
+        self.spend()
 
     def _take_push_promise(self, *_: object) -> None:
         raise PeerError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE of a client")

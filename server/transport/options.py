@@ -1,10 +1,7 @@
 """The settings and limits of a server, in one frozen object."""
 
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from server.transport.rpc.status import StatusError
 
 _MIB = 1024 * 1024
 _SMALLEST_MESSAGE_LIMIT = 16 * 1024
@@ -37,7 +34,8 @@ class Options:
     # Memory
     connection_window: int = 4 * _MIB  # what a client may send on a connection before it is acknowledged
     stream_window: int = 256 * 1024
-    most_pending: int = _MIB - 256 * 1024  # of answers that a connection keeps for a client that does not read
+    most_pending: int = 512 * 1024  # of answers a client has not read, until its further calls are held back
+    most_pending_ever: int = 4 * _MIB  # the same, until answers to calls that had begun before are dropped
     most_buffered: int = 8 * _MIB  # of incomplete or unread messages, of one connection
     most_buffered_in_all: int = 256 * _MIB  # the same, of all connections
 
@@ -47,8 +45,6 @@ class Options:
     reset_burst: int = 1_000
     reset_per_second: float = 100.0
 
-    # Says more of a status that the transport itself gives to a call, such as one for a message that is too large
-    describe: Callable[[StatusError], StatusError] = lambda error: error
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     authorise_by: frozenset[str] = frozenset({"authorization"})  # the metadata that the authorisation hook sees
     sweep_seconds: float = 1.0  # between two looks for what is late or idle

@@ -5,9 +5,10 @@ The worker that drains the shard refills it, between two batches. So all events 
 
 import structlog
 
+from server.maintenance.shard_epochs import open_shard
 from storage.postgres.events import assignments
 from storage.postgres.pool import Connection
-from storage.redis import completeness, sticky, streams
+from storage.redis import completeness, sticky
 from storage.redis.client import Client
 
 log = structlog.get_logger()
@@ -26,5 +27,5 @@ async def refill(connection: Connection, redis: Client, shard: int, shards: int)
     async for rows in assignments.packed_records(connection, shard, shards, chunk=_RECORDS_AT_A_TIME):
         await sticky.restore(redis, shard, rows)
         records += len(rows)
-    await streams.open_shard(redis, shard)
+    await open_shard(connection, redis, shard)
     log.info("shard refilled", shard=shard, records=records)

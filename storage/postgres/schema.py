@@ -1,6 +1,7 @@
 """The schema: brought up to date, deleted, and bound to one installation."""
 
 import logging
+from hashlib import blake2b
 from importlib.resources import as_file, files
 from typing import cast
 
@@ -40,8 +41,10 @@ async def drop_schema(dsn: str) -> None:
         await connection.close()
 
 
-async def agree_on_installation(connection: Connection, identity_fingerprint: bytes, shards: int) -> None:
-    """Make sure that all servers of this database hash users alike.
+async def agree_on_installation(connection: Connection, identity_fingerprint: bytes, shards: int) -> bytes:
+    """Make sure that all servers of this database hash users alike. Returns 16 bytes that tell the installation.
+
+    A copy of the secrets with another database is another installation.
 
     Raises:
         StoreUnavailableError: the database belongs to an installation with another identity key or shard count.
@@ -50,7 +53,7 @@ async def agree_on_installation(connection: Connection, identity_fingerprint: by
         """
         INSERT INTO installation (identity_fingerprint, shards) VALUES ($1, $2)
         ON CONFLICT (singleton) DO UPDATE SET singleton = true
-        RETURNING identity_fingerprint, shards
+        RETURNING identity_fingerprint, shards, installation_id
         """,
         identity_fingerprint,
         shards,
@@ -61,3 +64,14 @@ async def agree_on_installation(connection: Connection, identity_fingerprint: by
             "this database was set up with another identity key or number of shards: "
             "give this server the secrets/ folder of the first one"
         )
+    return _fingerprint(found)
+
+
+async def installation_fingerprint(connection: Connection) -> bytes:
+    """Return the 16 bytes that tell the installation of this database, which must be set up."""
+    row = await connection.fetchrow("SELECT identity_fingerprint, installation_id FROM installation")
+    return _fingerprint(cast("asyncpg.Record", row))
+
+
+def _fingerprint(row: asyncpg.Record) -> bytes:
+    return blake2b(row["identity_fingerprint"] + row["installation_id"].bytes, digest_size=16).digest()

@@ -16,6 +16,12 @@ async def forget_all(client: Client) -> None:
         await client.delete(name)
 
 
+async def forget_registries(client: Client) -> None:
+    """Delete the segment registries: those of an older copy give numbers again that other segments have since."""
+    async for name in client.scan_iter(match=keys.segments_of_all(), count=1_000):
+        await client.delete(name)
+
+
 async def set_complete(client: Client) -> None:
     """Say that everything is published: from now on, what is not found does not exist."""
     await client.set(keys.PUBLISHED, "1")

@@ -45,12 +45,14 @@ async def load(client: Client) -> None:
                 raise
 
 
-async def prepare(client: Client) -> None:
+async def prepare(client: Client, *, allow_volatile: bool = False) -> None:
     """Check that this Redis can be relied on, and load the library.
 
+    allow_volatile: accept a Redis without an append-only file.
+
     Raises:
-        StoreUnavailableError: it does not answer, could evict keys, is too old for functions, or is a cluster which the
-            URL does not call one.
+        StoreUnavailableError: it does not answer, could evict keys, keeps no append-only file, is too old for
+            functions, or is a cluster which the URL does not call one.
     """
     try:
         for where in await _primaries(client):
@@ -61,11 +63,23 @@ async def prepare(client: Client) -> None:
                     f"Redis at SAMPLIT_REDIS_URL may evict keys (maxmemory-policy is {policy}): "
                     "users would change their variant. Set maxmemory-policy to noeviction"
                 )
+            if not found.get("aof_enabled") and not allow_volatile:
+                raise StoreUnavailableError(
+                    "Redis at SAMPLIT_REDIS_URL keeps no append-only file: a restart would lose assignments and "
+                    "conversions that were acknowledged. Set appendonly to yes, or SAMPLIT_ALLOW_VOLATILE_REDIS=true"
+                )
             if found.get("cluster_enabled") and not isinstance(client, RedisCluster):
                 raise StoreUnavailableError("Redis at SAMPLIT_REDIS_URL is a cluster: begin the URL redis+cluster://")
         await load(client)
     except redis.exceptions.RedisError as error:
         raise StoreUnavailableError(f"Redis does not answer at SAMPLIT_REDIS_URL: {error}") from error
+
+
+async def is_volatile(client: Client) -> bool:
+    """Return whether this Redis, or any primary of a cluster, keeps no append-only file."""
+    return any(
+        [not (await client.info("persistence", **where)).get("aof_enabled") for where in await _primaries(client)]
+    )
 
 
 async def _primaries(client: Client) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ INDEX = "samplit:index"  # hash: experiment number -> "STATE experiment_id", of 
 API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope"
 BOTS = "samplit:bots"  # hash: "number day" -> requests of bots that Postgres does not know yet
 PUBLISHED = "samplit:published"  # exists while everything that Postgres has to publish is published here
+INSTALLATION = "samplit:installation"  # fingerprint of the installation that this Redis belongs to
 CHANGE_NOTICES = "samplit:notices"  # channel: "KIND experiment_id", or "keys"
 
 
@@ -65,3 +66,8 @@ def experiment(experiment_id: str) -> str:
 def segments(experiment_number: int, segmentation_version: int) -> str:
     """Return the key of the segment registry of one segmentation."""
     return f"samplit:segments:{experiment_number}:{segmentation_version}"
+
+
+def segments_of_all() -> str:
+    """Return the pattern of the keys of all segment registries."""
+    return "samplit:segments:*"

@@ -32,6 +32,9 @@ def serve(
     allow_volatile_redis: Annotated[
         bool | None, typer.Option(help="Use a Redis without an append-only file, which may lose users and conversions.")
     ] = None,
+    allow_volatile_redis: Annotated[
+        bool | None, typer.Option(help="Use a Redis without an append-only file, which may lose users and conversions.")
+    ] = None,
 ) -> None:
     """Start the server.
 
@@ -46,6 +49,7 @@ def serve(
         metrics_port=metrics_port,
         processes=processes,
         allow_plaintext=allow_plaintext,
+        allow_volatile_redis=allow_volatile_redis,
         allow_volatile_redis=allow_volatile_redis,
     )
     with console.status("starting") as status:

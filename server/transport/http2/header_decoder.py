@@ -62,7 +62,9 @@ class HeaderDecoder:
         """Return the fields of a block. Raises HeaderError."""
         try:
             return self._decode(block)
-        except (IndexError, huffman.HuffmanError) as error:
+        except IndexError:
+            raise HeaderError("an index is beyond the table, or the block is cut off") from None
+        except huffman.HuffmanError as error:
             raise HeaderError(str(error)) from None
 
     def _decode(self, block: bytes) -> Block:

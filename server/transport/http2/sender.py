@@ -22,8 +22,9 @@ _ENOUGH: Final = _TURN_BYTES // 2  # of that, for another turn
 
 
 class Sender:
-    """The outgoing half of a connection. `finished` is called with each stream that has ended.
+    """The outgoing half of a connection.
 
+    `finished` is called with each stream that has ended, `room_made` when calls may begin again that were held back.
     `write` is the transport's, as long as there is one.
     """
 
@@ -31,7 +32,9 @@ class Sender:
         self,
         encoder: ResponseEncoder,
         finished: Callable[[Stream], object],
+        room_made: Callable[[], object],
         most_pending: int,
+        most_pending_ever: int,
     ) -> None:
         self.write: Callable[[bytes], object] = _write_nowhere
         self.encoder = encoder
@@ -43,11 +46,13 @@ class Sender:
         self.initial_window = frames.DEFAULT_WINDOW
         self.frame_size = frames.DEFAULT_FRAME_SIZE
         self._finished = finished
+        self._room_made = room_made
         self._most_pending = most_pending
+        self._most_pending_ever = most_pending_ever
         self._window = frames.DEFAULT_WINDOW
         self._at_once = frames.DEFAULT_FRAME_SIZE  # the largest answer that can be one frame of DATA
         self._granted = self._quota = 0
-        self._room_made: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         head, tail = encoder.head_block, encoder.tail_block
         self._head_block, self._tail_block = head, tail
         self._front = Struct(f">IBI{len(head)}sIBIBI").pack
@@ -123,19 +128,23 @@ class Sender:
 
     @property
     def has_room(self) -> bool:
-        """Whether another message may be kept."""
+        """Whether so little is kept that more calls may begin."""
         return self.pending_bytes < self._most_pending
+
+    def can_keep(self, message: bytes) -> bool:
+        """Return whether an answer may be kept until the client reads it. A single one always may."""
+        return not self.pending_bytes or self.pending_bytes + len(message) <= self._most_pending_ever
 
     async def room(self) -> None:
         """Wait until it may have become possible to keep another message."""
-        if self._room_made is None or self._room_made.done():
-            self._room_made = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._room_made)
+        if self._room is None or self._room.done():
+            self._room = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._room)
 
     def wake_all(self) -> None:
         """Let all who wait for room look again."""
-        if self._room_made is not None and not self._room_made.done():
-            self._room_made.set_result(None)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     # Windows and the transport
 
@@ -153,7 +162,7 @@ class Sender:
     def enlarge_stream(self, stream: Stream, increment: int) -> None:
         """Take a WINDOW_UPDATE of a stream. Raises StreamError."""
         stream.credit += increment
-        if self._room(stream) > frames.LARGEST_WINDOW:
+        if self._window_of(stream) > frames.LARGEST_WINDOW:
             raise StreamError(ErrorCode.FLOW_CONTROL_ERROR)
         if stream.pending:
             self._pump_one(stream)
@@ -218,7 +227,7 @@ class Sender:
         self.sent_bytes += spent
         self._granted = self._quota = 0
 
-    def _room(self, stream: Stream) -> int:
+    def _window_of(self, stream: Stream) -> int:
         return self.initial_window + stream.credit - stream.sent
 
     def _pump_one(self, stream: Stream) -> None:
@@ -232,7 +241,7 @@ class Sender:
         """Send one frame of what a stream has pending. Return whether there was room for it."""
         self._spend()
         pending = stream.pending
-        size = min(self._window, self._room(stream), self.frame_size)
+        size = min(self._window, self._window_of(stream), self.frame_size)
         if not pending or size <= 0:
             return False
         piece = bytes(pending[:size])
@@ -260,8 +269,9 @@ class Sender:
         self._finished(stream)
 
     def _wake_for_room(self) -> None:
-        if self._room_made is not None and self.has_room:
+        if self.has_room:
             self.wake_all()
+            self._room_made()
 
     @staticmethod
     def _wake(stream: Stream) -> None:

@@ -159,9 +159,9 @@ class Call(Stream):
             self._mail = asyncio.get_running_loop().create_future()
             await self._mail
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, run: "Callable[[Call, bytes], Coroutine[Any, Any, None]]", message: bytes) -> None:
         """Run a handler as a task that is cancelled with the call."""
-        self._task = asyncio.get_running_loop().create_task(contain(self, work))
+        self._task = asyncio.get_running_loop().create_task(contain(self, run, message))
 
     # For the connection
 
@@ -186,14 +186,16 @@ class Call(Stream):
         """Hand a message to the handler: at once, or once it is known who calls."""
         if self._decision is None:
             return start(self, message)
-        self.run(self._begin_decided(self._decision, start, message))
-        return None
+        decision = self._decision
 
-    async def _begin_decided(self, decision: "Future[object]", start: Start, message: bytes) -> None:
-        self._caller = await decision
-        answer = start(self, message)
-        if answer is not None:
-            self.reply(answer)
+        async def begin_decided(call: Call, message: bytes) -> None:
+            call._caller = await decision
+            answer = start(call, message)
+            if answer is not None:
+                call.reply(answer)
+
+        self.run(begin_decided, message)
+        return None
 
     def cancel(self) -> None:
         """Tell the handler that nobody waits for an answer."""

@@ -44,7 +44,3 @@ class StatusError(Exception):
         self.message = message
         self.details = details
         self.metadata = metadata
-
-
-class TooLargeError(StatusError):
-    """A message is larger than the server takes."""
