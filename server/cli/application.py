@@ -39,6 +39,16 @@ class SamplitGroup(LazyGroup):
             "Write into Redis again what PostgreSQL knows: users' variants, experiments, posteriors, API keys.",
         ),
         LazyCommand(
+            "backup",
+            "server.cli.operations.backup:backup",
+            "Back up the installation that runs on this machine into a folder, while it serves.",
+        ),
+        LazyCommand(
+            "restore",
+            "server.cli.operations.backup:restore",
+            "Restore a backup into a data directory that holds no installation. Start the server on it afterwards.",
+        ),
+        LazyCommand(
             "results",
             "server.cli.commands.results:show_results",
             "Show allocations and conversions for each segment and variant.",
@@ -80,6 +90,11 @@ class SamplitGroup(LazyGroup):
             "Replay a logged experiment through the running server.",
         ),
         LazyCommand("keys", "server.cli.operations.keys:app", "API keys: create, list, rotate, revoke."),
+        LazyCommand(
+            "secrets",
+            "server.cli.operations.secrets:app",
+            "The keys that encrypt stored state: prepare, rotate.",
+        ),
         LazyCommand("experiments", "server.cli.commands.experiments:app", "Create experiments and change their state."),
         LazyCommand(
             "segmentation",

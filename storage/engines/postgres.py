@@ -119,6 +119,11 @@ def _is_blocked_by_killed_server(error: EngineFailedError) -> bool:
     return any(words in str(error) for words in ("shared memory block", 'lock file "postmaster.pid" already exists'))
 
 
+def connection_options(sockets: Path) -> list[str]:
+    """Return the options with which PostgreSQL's own programs connect to the PostgreSQL whose socket is in a folder."""
+    return ["-h", str(sockets.absolute()), "-p", str(_PORT), "-U", _NAME]
+
+
 def socket_dsn(sockets: Path, database: str = _NAME) -> str:
     """Return the DSN of the PostgreSQL whose socket is in this folder."""
     return f"postgresql://{_NAME}@/{database}?host={quote(str(sockets))}&port={_PORT}"
