@@ -14,7 +14,7 @@ from server.transport.rpc.call import Call
 from server.transport.rpc.metadata import Metadata
 from server.transport.rpc.methods import Method, bidirectional, immediate, server_streaming, unary
 from server.transport.rpc.request import Authorise, Peer
-from server.transport.rpc.status import Code, StatusError
+from server.transport.rpc.status import Code, StatusError, TooLargeError
 from server.transport.server import Server
 from server.transport.shared import Statistics
 from server.transport.tls import server_context
@@ -30,6 +30,7 @@ __all__ = [
     "Server",
     "Statistics",
     "StatusError",
+    "TooLargeError",
     "bidirectional",
     "immediate",
     "server_context",

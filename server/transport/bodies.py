@@ -35,7 +35,7 @@ class Bodies:
                 self._end(call)
         except StatusError as error:
             call.cancel()
-            self._connection.calls.answer_error(call, error)
+            self._connection.calls.answer_error(call, self._options.describe(error))
             return
         if not ends:
             self.grant(call)
@@ -74,7 +74,8 @@ class Bodies:
         route = call.request.route
         if call.reader is None:
             call.start = None  # its message comes in pieces
-            call.reader = MessageReader(route.encoding, self._options.message_limit)
+            limit = None if route.method is None else route.method.message_limit
+            call.reader = MessageReader(route.encoding, limit or self._options.message_limit)
         messages = call.reader.feed(body)
         if messages:
             call.incomplete_since = None

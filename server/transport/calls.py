@@ -81,7 +81,8 @@ class Calls:
             return
         if method.is_limited and self._shared.waiting >= self._options.most_waiting:
             self._shared.statistics.overloads += 1
-            self.answer_error(call, StatusError(Code.RESOURCE_EXHAUSTED, "too many calls wait for this server"))
+            overload = StatusError(Code.RESOURCE_EXHAUSTED, "too many calls wait for this server")
+            self.answer_error(call, self._options.describe(overload))
             return
         if not self._connection.sender.has_room:
             self._hold(call, message)

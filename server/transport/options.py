@@ -1,7 +1,10 @@
 """The settings and limits of a server, in one frozen object."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from server.transport.rpc.status import StatusError
 
 _MIB = 1024 * 1024
 _SMALLEST_MESSAGE_LIMIT = 16 * 1024
@@ -45,6 +48,8 @@ class Options:
     reset_burst: int = 1_000
     reset_per_second: float = 100.0
 
+    # Says more of a status that the transport itself gives to a call, such as one for a message that is too large
+    describe: Callable[[StatusError], StatusError] = lambda error: error
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     authorise_by: frozenset[str] = frozenset({"authorization"})  # the metadata that the authorisation hook sees
     sweep_seconds: float = 1.0  # between two looks for what is late or idle

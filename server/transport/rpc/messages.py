@@ -4,7 +4,7 @@ import zlib
 from struct import Struct
 from typing import Final
 
-from server.transport.rpc.status import Code, StatusError
+from server.transport.rpc.status import Code, StatusError, TooLargeError
 
 PREFIX: Final = Struct(">BI")
 PREFIX_SIZE: Final = PREFIX.size
@@ -65,7 +65,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
 def too_large(size: int, limit: int, *, at_least: bool = False) -> StatusError:
     """Return the error for a message beyond the limit."""
     size_text = f"at least {size}" if at_least else str(size)
-    return StatusError(Code.RESOURCE_EXHAUSTED, f"a message has {size_text} bytes, more than the limit of {limit}")
+    return TooLargeError(Code.RESOURCE_EXHAUSTED, f"a message has {size_text} bytes, more than the limit of {limit}")
 
 
 class MessageReader:

@@ -20,16 +20,17 @@ class Method:
     start: Start
     streams_requests: bool = False  # `start` is called before any message came, with b""
     is_limited: bool = True  # whether its calls count among those that wait, and are refused when too many do
+    message_limit: int | None = None  # bytes, where that is less than the server's limit
     ends_at_drain: bool = False  # whether a drain ends its calls at once, because they never end by themselves
 
 
-def immediate(handler: Start, *, is_limited: bool = True) -> Method:
+def immediate(handler: Start, *, is_limited: bool = True, message_limit: int | None = None) -> Method:
     """Make a method of `def handler(call, message) -> bytes | None`.
 
     It answers at once, without a task, or returns nothing and calls `call.reply` or `call.fail` later. It must not
     block. Exceptions end the call like those of the other kinds.
     """
-    return Method(handler, is_limited=is_limited)
+    return Method(handler, is_limited=is_limited, message_limit=message_limit)
 
 
 def unary(handler: "Callable[[Call, bytes], Awaitable[bytes]]", *, is_limited: bool = True) -> Method:
@@ -42,14 +43,18 @@ def unary(handler: "Callable[[Call, bytes], Awaitable[bytes]]", *, is_limited: b
 
 
 def server_streaming(
-    handler: "Callable[[Call, bytes], AsyncIterator[bytes]]", *, is_limited: bool = True, ends_at_drain: bool = False
+    handler: "Callable[[Call, bytes], AsyncIterator[bytes]]",
+    *,
+    is_limited: bool = True,
+    ends_at_drain: bool = False,
+    message_limit: int | None = None,
 ) -> Method:
     """Make a method of `async def handler(call, message)` that yields messages."""
 
     async def run(call: "Call", message: bytes) -> None:
         await _send_all(call, handler(call, message))
 
-    return Method(_as_task(run), is_limited=is_limited, ends_at_drain=ends_at_drain)
+    return Method(_as_task(run), is_limited=is_limited, message_limit=message_limit, ends_at_drain=ends_at_drain)
 
 
 def bidirectional(
@@ -57,13 +62,20 @@ def bidirectional(
     *,
     is_limited: bool = True,
     ends_at_drain: bool = False,
+    message_limit: int | None = None,
 ) -> Method:
     """Make a method of `async def handler(call, messages)` that reads an async iterator, and yields messages."""
 
     async def run(call: "Call", _: bytes) -> None:
         await _send_all(call, handler(call, call.messages()))
 
-    return Method(_as_task(run), streams_requests=True, is_limited=is_limited, ends_at_drain=ends_at_drain)
+    return Method(
+        _as_task(run),
+        streams_requests=True,
+        is_limited=is_limited,
+        message_limit=message_limit,
+        ends_at_drain=ends_at_drain,
+    )
 
 
 async def _send_all(call: "Call", answers: AsyncIterator[bytes]) -> None:

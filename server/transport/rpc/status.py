@@ -44,3 +44,7 @@ class StatusError(Exception):
         self.message = message
         self.details = details
         self.metadata = metadata
+
+
+class TooLargeError(StatusError):
+    """A message is larger than the server takes."""
