@@ -23,7 +23,7 @@ from storage.postgres.schema import migrate
 pytest_plugins = ["tests.support.service", "tests.support.event_log"]
 _TEMPLATE = "samplit_template"
 _IDENTITY = "5a" * 32
-_MEMORY_DISK_BYTES = 2 << 30  # a session's engines take some 300 MB
+_MEMORY_DISK_BYTES = 2 << 30  # a session's engines take about 100 MB, and more while a test writes much
 
 
 class Clock:
