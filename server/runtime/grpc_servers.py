@@ -19,6 +19,10 @@ _OPTIONS = [
     ("grpc.server.max_pending_requests_hard_limit", 256),
     # Beyond it, gRPC refuses a request by itself, without a reason for programs. Ours is refused first, with one.
     ("grpc.max_receive_message_length", 2 * MOST_BYTES),
+    # Clients may send a PING every 10 s, also without a call, as they do behind balancers that drop idle connections.
+    # Half of that is refused only, since a network may delay one PING and not the next.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 ]
 
 
