@@ -8,7 +8,7 @@ import grpc
 
 from server.api.allocation.grpcio_service import add_to_grpcio
 from server.api.allocation.servicer import SERVICE, AllocationServicer
-from server.api.allocation.transport_service import allocation_methods
+from server.api.allocation.transport_service import allocation_methods, observe_refusal
 from server.api.authentication import Authenticator
 from server.api.interceptor import AuthInterceptor
 from server.api.limits import MOST_BYTES
@@ -61,6 +61,7 @@ class TransportServer:
             message_limit=MOST_BYTES,
             most_buffered=_BUFFERED,
             describe=describe,
+            observe_refusal=observe_refusal,
             tls=tls,
         )
         self._server = Server(methods, options, Authorisation(authenticator, SCOPES))

@@ -81,6 +81,7 @@ class Calls:
             return
         if method.is_limited and self._shared.waiting >= self._options.most_waiting:
             self._shared.statistics.overloads += 1
+            self._options.observe_refusal(call.path, Code.RESOURCE_EXHAUSTED)
             overload = StatusError(Code.RESOURCE_EXHAUSTED, "too many calls wait for this server")
             self.answer_error(call, self._options.describe(overload))
             return
@@ -189,6 +190,8 @@ class Calls:
         sender = self._connection.sender
         sender.headers(call, sender.encoder.other(refusal.block), ends=not refusal.body)
         call.is_active = False
+        if refusal.code is not None:
+            self._options.observe_refusal(call.path, refusal.code)
         if refusal.body:
             sender.data(call, refusal.body, ends=True)
         else:

@@ -4,11 +4,15 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from server.transport.rpc.status import StatusError
+from server.transport.rpc.status import Code, StatusError
 
 _MIB = 1024 * 1024
 _SMALLEST_MESSAGE_LIMIT = 16 * 1024
 _LARGEST_WINDOW = 2**31 - 1
+
+
+def _ignore(_path: str, _code: Code) -> None:
+    """Observe nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Options:
     describe: Callable[[StatusError], StatusError] = lambda error: error
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     authorise_by: frozenset[str] = frozenset({"authorization"})  # the metadata that the authorisation hook sees
+    observe_refusal: Callable[[str, Code], object] = _ignore  # is told the path and the code of each refused call
     sweep_seconds: float = 1.0  # between two looks for what is late or idle
 
     def __post_init__(self) -> None:

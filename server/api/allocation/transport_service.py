@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import cache, partial
 
 from server import metrics
 from server.api.allocation.servicer import SERVICE, AllocationServicer
 from server.api.status import grpc_code, status_of_failure
 from server.api.transport import status_error
-from server.transport import Call, Method, immediate, unary
+from server.transport import Call, Code, Method, immediate, unary
 
 _OK, _CANCELLED = "OK", "CANCELLED"
+_METHODS = frozenset({"AllocateUser", "AllocateUsers", "RecordConversion", "RecordConversions"})
 
 
 def allocation_methods(servicer: AllocationServicer) -> Mapping[str, Method]:
@@ -23,12 +24,24 @@ def allocation_methods(servicer: AllocationServicer) -> Mapping[str, Method]:
     }
 
 
+def observe_refusal(path: str, code: Code) -> None:
+    """Count a call of AllocationService that the transport refused. Other paths are not counted."""
+    service, _, method = path[1:].rpartition("/")
+    if service == SERVICE and method in _METHODS:
+        _times(method).observe(code.name, 0.0)
+
+
+@cache
+def _times(method: str) -> metrics.CallTimes:
+    return metrics.CallTimes(method)
+
+
 class _AllocateUser:
     """AllocateUser without a task: it is answered at once, or by a callback."""
 
     def __init__(self, servicer: AllocationServicer) -> None:
         self._begin = servicer.begin_allocate_user
-        self._observe = metrics.CallTimes("AllocateUser").observe
+        self._observe = _times("AllocateUser").observe
 
     def begin(self, call: Call, message: bytes) -> bytes | None:
         began_at = time.perf_counter()
@@ -61,7 +74,7 @@ class _AllocateUser:
 
 
 def _observed(name: str, handle: Callable[[bytes], Awaitable[bytes]]) -> Callable[[Call, bytes], Awaitable[bytes]]:
-    times = metrics.CallTimes(name)
+    times = _times(name)
 
     async def observed(call: Call, message: bytes) -> bytes:
         began_at = time.perf_counter()

@@ -20,9 +20,13 @@ _LONGEST_DETAILS = 4096
 
 
 class Refusal(NamedTuple):
-    """A whole answer that is the same for all calls with the same headers. Answers of gRPC have no body."""
+    """A whole answer that is the same for all calls with the same headers.
+
+    Answers of gRPC have a code and no body.
+    """
 
     block: bytes
+    code: Code | None
     body: bytes = b""
 
 
@@ -58,11 +62,11 @@ def error_only(error: StatusError, metadata: Pairs = ()) -> bytes:
 
 def refusal(error: StatusError) -> Refusal:
     """Return the answer to calls that are refused."""
-    return Refusal(error_only(error))
+    return Refusal(error_only(error), error.code)
 
 
 def _http(status: bytes, *fields: Field, text: bytes) -> Refusal:
-    return Refusal(literals([(b":status", status), (b"content-type", b"text/plain"), *fields]), text)
+    return Refusal(literals([(b":status", status), (b"content-type", b"text/plain"), *fields]), None, text)
 
 
 NOT_GRPC: Final = _http(b"415", text=b"this port speaks gRPC: send content-type application/grpc\n")
