@@ -26,7 +26,6 @@ class Keyset:
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises OSError or tink.TinkError."""
-        aead.register()
         self._path = path
         self._state = _file_state(path)
         self._take(_parse(path.read_text()))
@@ -87,7 +86,6 @@ class Keyset:
 
 def new_keyset() -> str:
     """Return the text of a keyset with one random key."""
-    aead.register()
     keys = tink_pb2.Keyset()
     _add_key(keys)
     keys.primary_key_id = keys.key[0].key_id
@@ -134,6 +132,7 @@ def _has_unused_key(keys: tink_pb2.Keyset) -> bool:
 
 
 def _add_key(keys: tink_pb2.Keyset) -> None:
+    aead.register()
     taken = {key.key_id for key in keys.key}
     while True:
         handle = tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM)
@@ -144,6 +143,7 @@ def _add_key(keys: tink_pb2.Keyset) -> None:
 
 
 def _parse(text: str) -> tink_pb2.Keyset:
+    aead.register()
     handle = tink.json_proto_keyset_format.parse(text.strip(), secret_key_access.TOKEN)
     return tink_pb2.Keyset.FromString(tink.proto_keyset_format.serialize(handle, secret_key_access.TOKEN))
 
