@@ -8,11 +8,32 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Self
 
+STANDBY = "standby"  # the role of a process that is prepared for any role
 _READY_SECONDS = 120.0
 
 
 class ChildFailedError(Exception):
     """A child ended before it was ready."""
+
+
+async def run_process(role: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Run `python -m server.runtime.process ROLE` in a session of its own, which Ctrl-C does not reach.
+
+    Raises ChildFailedError if there cannot be another process.
+    """
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "server.runtime.process",
+            role,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    except OSError as error:  # no memory, no file descriptors, no disk
+        raise ChildFailedError(f"the {role} could not start: {error.strerror}") from error
 
 
 class Child:
@@ -25,22 +46,19 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, role: str, environment: Mapping[str, str]) -> Self:
-        """Run `python -m server.runtime.process ROLE` in a session of its own, which Ctrl-C does not reach.
+    async def start(
+        cls, role: str, environment: Mapping[str, str], standby: asyncio.subprocess.Process | None = None
+    ) -> Self:
+        """Start a child, or let a standby become one. Returns once the child serves.
 
-        Returns once the child serves. Raises ChildFailedError; the child has ended then, as it has after a
-        cancellation.
+        Raises ChildFailedError; the child has ended then, as it has after a cancellation.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server.runtime.process",
-            role,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+        if standby is None:
+            process = await run_process(role, environment)
+        else:
+            process = standby
+            assert process.stdin is not None  # noqa: S101 (it was asked for)
+            process.stdin.write(f"{role}\n".encode())
         child = cls(role, process)
         try:
             await child._ready()

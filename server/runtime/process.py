@@ -1,11 +1,13 @@
 """The main function of a child process: a server or a worker, which runs until it is stopped or its parent is gone.
 
-Run `python -m server.runtime.process server|worker`. Settings come from the environment. The child writes "ready" to
-stdout once it serves. The end of stdin tells it that the parent is gone.
+Run `python -m server.runtime.process server|worker|standby`. Settings come from the environment. The child writes
+"ready" to stdout once it serves. The end of stdin tells it that the parent is gone. A standby imports everything, and
+then waits for the line on stdin that names its role.
 """
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 from allocator.errors import SamplitError
 from server.clock import system_clock
 from server.logs import capture_native_lines, configure_logs
+from server.runtime.children import STANDBY
 from server.settings import Settings
 from server.tasks import end
 from storage.encryption import SecretsUnusableError
@@ -93,9 +96,31 @@ def _say_ready() -> None:
     sys.stdout.flush()
 
 
+def _wait_for_role() -> str:
+    """Prepare for either role, and return the one that is named on stdin; empty if the parent is gone."""
+    from allocator.context import load_tables
+    from allocator.kernels import warm_up
+    from server.runtime.composition import Application  # noqa: F401 (imported for when it is needed)
+    from server.runtime.worker import run_worker  # noqa: F401 (the same)
+
+    warm_up()
+    load_tables()
+    line = b""
+    while not line.endswith(b"\n"):  # byte by byte: what follows is read by others
+        byte = os.read(sys.stdin.fileno(), 1)
+        if not byte:
+            return ""
+        line += byte
+    return line.decode().strip()
+
+
 def main(role: str) -> int:
     """Run until the end, and return the exit code. What an operator can put right is logged without a traceback."""
     configure_logs()
+    if role == STANDBY:
+        role = _wait_for_role()
+        if not role:
+            return 0
     if role == "server":
         capture_native_lines()
     try:

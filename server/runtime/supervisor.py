@@ -16,6 +16,7 @@ from server.runtime.bootstrap import prepare_stores
 from server.runtime.certificates import Trust, check_certificate
 from server.runtime.endpoints import Endpoints, connectable, join_host, write_endpoints
 from server.runtime.process_keeper import Keeper, insist
+from server.runtime.standby import Standby
 from server.settings import Settings
 from server.tasks import end
 from storage.engines.directory import DataDirectory
@@ -132,30 +133,35 @@ class Supervisor:
     ) -> list[asyncio.Task[None]]:
         grace = self._settings.shutdown_grace + _END_SECONDS
         roles = {f"server-{n}": "server" for n in range(self._settings.processes)} | {"worker": "worker"}
-        keepers = [Keeper(name, role, environment, directory) for name, role in roles.items()]
+        standby = Standby(environment)
+        keepers = [Keeper(name, role, environment, directory, standby) for name, role in roles.items()]
         for keeper in reversed(keepers):
             stack.push_async_callback(keeper.stop, grace)
         starts = [asyncio.create_task(keeper.start()) for keeper in keepers]
         stack.push_async_callback(end, *starts)
         await asyncio.gather(*starts)
-        return [_kept(keeper.keep(), stack) for keeper in keepers] + [_kept(self._replace(keepers, grace), stack)]
+        tasks = [_kept(keeper.keep(), stack) for keeper in keepers]
+        return [*tasks, _kept(self._replace(keepers, standby, grace), stack), _kept(standby.run(), stack)]
 
-    async def _replace(self, keepers: Sequence[Keeper], grace: float) -> None:
+    async def _replace(self, keepers: Sequence[Keeper], standby: Standby, grace: float) -> None:
         """Replace the processes one after the other, whenever SIGUSR2 asks for it."""
         while True:
             await self._replacing.wait()
             self._replacing.clear()
             self._report("replacing the server and the worker")
+            standby.discard()
             for keeper in keepers:
                 await keeper.replace(_MOST_AGE * self._settings.connection_age + grace, grace)
             self._report("replaced")
 
 
 async def _keep_engine(engines: EmbeddedEngines, name: str) -> None:
+    loop = asyncio.get_running_loop()
     while True:
+        started_at = loop.time()
         await engines.wait(name)
         log.error("engine died: starting it again", engine=name)
-        await insist(name, partial(engines.restart, name), EngineFailedError)
+        await insist(name, partial(engines.restart, name), EngineFailedError, lived=loop.time() - started_at)
 
 
 def _kept(keep: Coroutine[None, None, None], stack: AsyncExitStack) -> asyncio.Task[None]:

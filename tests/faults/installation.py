@@ -93,9 +93,13 @@ class Installation:
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def recorded_pid(self, name: str) -> int:
+        """The number of a process, which may have ended."""
+        return int(json.loads((self.path / "processes.json").read_text())[name][0])
+
     def recorded(self, name: str) -> psutil.Process:
         """Return the process that is recorded as `name`: an engine, "worker", or "server-0"."""
-        return psutil.Process(int(json.loads((self.path / "processes.json").read_text())[name][0]))
+        return psutil.Process(self.recorded_pid(name))
 
     @property
     def output(self) -> str:

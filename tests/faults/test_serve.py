@@ -9,10 +9,12 @@ import socket
 import stat
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
 import grpc
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from samplit.admin.v1 import experiment_service_pb2
@@ -200,6 +202,21 @@ async def test_dead_processes_come_back(installation: Installation) -> None:
         while scrape(endpoints).get(("samplit_redis_connected",)) != 1:
             await asyncio.sleep(0.1)
     await client.close()
+
+
+async def test_a_prepared_process_takes_the_place_of_a_dead_server(installation: Installation) -> None:
+    """It has imported everything before, so the port answers again in less than the three seconds of a start."""
+    await installation.start()
+    standby: list[psutil.Process] = []
+    async with asyncio.timeout(30):
+        while not standby:
+            with suppress(psutil.NoSuchProcess):
+                standby = [process for process in installation.family() if process.cmdline()[-1:] == ["standby"]]
+            await asyncio.sleep(0.1)
+    installation.recorded("server-0").kill()
+    async with asyncio.timeout(30):
+        while installation.recorded_pid("server-0") != standby[0].pid:
+            await asyncio.sleep(0.05)
 
 
 async def test_processes_share_the_ports_and_drain_at_the_end(folder: Path) -> None:
