@@ -59,7 +59,8 @@ class Reconciler:
             await publish_api_keys(connection, self._redis)
             progress = await experiments.progress(connection)
             for start in range(0, len(progress), _EXPERIMENTS_AT_A_TIME):
-                await self._publish_missing(connection, progress[start : start + _EXPERIMENTS_AT_A_TIME])
+                chunk = progress[start : start + _EXPERIMENTS_AT_A_TIME]
+                await self._publish_missing(connection, chunk, was_complete=was_complete)
             # An experiment that cannot be published does not keep Redis from being complete for all others.
             if not was_complete:  # if it was complete and is not any more, Redis has lost what was compared: try again
                 await completeness.set_complete(self._redis)
@@ -67,10 +68,14 @@ class Reconciler:
             await traffic.add_bot_requests(connection, await bot_requests.take(self._redis))
             await idempotency.forget(connection, self._clock() - _REQUEST_IDS_KEPT)
 
-    async def _publish_missing(self, connection: Connection, progress: list[Progress]) -> None:
+    async def _publish_missing(self, connection: Connection, progress: list[Progress], *, was_complete: bool) -> None:
+        """Publish the experiments that Redis has older versions of, or all of them if Redis has lost its data.
+
+        A Redis that lost its data may have the newest versions again, from another publisher, and no segments.
+        """
         versions = await published.load_versions(self._redis, [row.experiment_id for row in progress])
         for row, known in zip(progress, versions, strict=True):
-            if known.revision < row.revision or known.posterior_version < row.posterior_version:
+            if not was_complete or known.revision < row.revision or known.posterior_version < row.posterior_version:
                 async with self._faults.isolate(connection, row.experiment_id, "publish its configuration"):
                     await self._publish(connection, row.experiment_id)
 

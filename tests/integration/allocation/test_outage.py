@@ -15,10 +15,11 @@ from redis.asyncio import Redis
 from samplit.admin.v1 import experiment_pb2
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
-from server.alerts.faults import Faults
 
+from server.alerts.faults import Faults
 from server.allocation.catalog import Catalog
 from server.clock import system_clock
+from server.publishing.publish import publish_current
 from server.runtime.bootstrap import prepare_stores
 from server.runtime.process import run_server
 from server.runtime.worker import run_worker
@@ -232,6 +233,25 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
     await reconciler.run_once()
     assert await completeness.is_complete(redis)
     assert await published.load_index(redis) == index
+    await pool.close()
+
+
+async def test_segments_are_restored_although_another_publisher_came_first(
+    service: Service, settings: Settings, dsn: str, redis: Redis, clock: Any
+) -> None:
+    """The publisher of posteriors may write the newest versions into a Redis that has just lost everything."""
+    segmentation = experiment_pb2.SegmentationConfig(
+        mode=experiment_pb2.SEGMENTATION_MODE_MANUAL, segment_by=["source"], min_samples_per_segment=0
+    )
+    await service.running(segmentation=segmentation)
+    pool = await create_pool(dsn, size=2)
+    reconciler = Reconciler(pool, redis, clock, lambda _: None, Faults(clock))
+    await reconciler.run_once()
+    await redis.flushall()
+    async with pool.acquire() as connection:
+        await publish_current(connection, redis, "cta")
+    await reconciler.run_once()
+    assert await redis.hgetall(keys.segments(1, 1))
     await pool.close()
 
 
