@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from allocator.errors import InvalidFieldError, Violation
+from allocator.printable import has_controls
 
 MOST_IDENTIFIER = 256  # characters of a user's
 _MOST_PAST = timedelta(days=7)
@@ -36,6 +37,13 @@ class Fields:
             self.wrong(field, f"must have {limits} characters, has {len(value)}")
         elif "\0" in value:
             self.wrong(field, "must not contain NUL")
+        return value
+
+    def name(self, field: str, value: str, *, least: int = 0, most: int, breaks: bool = False) -> str:
+        """Return a checked text for people, as `text`, without control characters. `breaks` allows line breaks."""
+        self.text(field, value, least=least, most=most)
+        if "\0" not in value and has_controls(value, breaks=breaks):
+            self.wrong(field, "must not contain control characters, nor those that change the direction of text")
         return value
 
     def slug(self, field: str, value: str) -> str:

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from allocator.printable import escaped
 from server.cli.errors import CommandError
 from server.cli.lazy_group import LazyCommand, LazyGroup
 
@@ -130,5 +131,5 @@ def main() -> None:
     try:
         app()
     except CommandError as error:
-        typer.echo(f"samplit: {error}", err=True)
+        typer.echo(escaped(f"samplit: {error}"), err=True)
         sys.exit(1)

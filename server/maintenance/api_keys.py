@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from allocator.errors import InvalidFieldError
+from allocator.printable import has_controls
 from server.publishing.api_keys import publish_api_keys
 from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.pool import Connection
@@ -64,8 +65,10 @@ async def create(
 ) -> NewKey:
     """Make a key, store and publish it. lifetime: after it the key expires; None for never.
 
-    Raises InvalidFieldError for a scope that is not in SCOPES.
+    Raises InvalidFieldError for a scope that is not in SCOPES, or a name with control characters.
     """
+    if has_controls(name):
+        raise InvalidFieldError.of("name", "must not contain control characters")
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown:
         raise InvalidFieldError.of("scope", f"must be one of {', '.join(SCOPES)}; is {unknown[0]!r}")

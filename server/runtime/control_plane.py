@@ -26,6 +26,7 @@ from server.api.admin.clustering.servicer import ClusteringServicer
 from server.api.admin.clustering.training_queue import TrainingQueue
 from server.api.admin.experiments.commands import ExperimentCommands
 from server.api.admin.experiments.servicer import ExperimentServicer
+from server.api.admin.page_tokens import PageTokens
 from server.api.admin.recommendations.commands import RecommendationCommands
 from server.api.admin.recommendations.reads import RecommendationReads
 from server.api.admin.recommendations.servicer import RecommendationServicer
@@ -71,26 +72,31 @@ class ControlPlane:
         """Carries out the writes of every service."""
         return Writes(self.pool, self.redis, self.catalog, self.clock)
 
+    @property
+    def tokens(self) -> PageTokens:
+        """The page tokens of every list."""
+        return PageTokens(self.secrets.identity)
+
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register every service."""
         add_ExperimentServiceServicer_to_server(self._experiments(), server)
         add_SegmentationServiceServicer_to_server(self._segmentation(), server)
         add_ClusteringServiceServicer_to_server(self._clustering(), server)
         add_RecommendationServiceServicer_to_server(self._recommendations(), server)
-        add_AlertServiceServicer_to_server(AlertServicer(self.pool, self.clock), server)
-        add_AuditServiceServicer_to_server(AuditServicer(self.pool), server)
+        add_AlertServiceServicer_to_server(AlertServicer(self.pool, self.clock, self.tokens), server)
+        add_AuditServiceServicer_to_server(AuditServicer(self.pool, self.tokens), server)
 
     def _experiments(self) -> ExperimentServicer:
         commands = ExperimentCommands(self.writes, self.secrets, self.clock)
-        return ExperimentServicer(self.pool, commands, self.catalog, self.secrets.identity, self.clock)
+        return ExperimentServicer(self.pool, commands, self.catalog, self.secrets.identity, self.clock, self.tokens)
 
     def _segmentation(self) -> SegmentationServicer:
         commands = SegmentationCommands(self.writes, self.training_queue, self.clock)
-        return SegmentationServicer(self.pool, commands, self.catalog, self.clock)
+        return SegmentationServicer(self.pool, commands, self.catalog, self.clock, self.tokens)
 
     def _clustering(self) -> ClusteringServicer:
         commands = ClusteringCommands(self.pool, self.writes, self.training_queue, self.secrets, self.clock)
-        return ClusteringServicer(self.pool, commands, self.secrets, self.clock)
+        return ClusteringServicer(self.pool, commands, self.secrets, self.clock, self.tokens)
 
     def _recommendations(self) -> RecommendationServicer:
         return RecommendationServicer(
@@ -98,4 +104,5 @@ class ControlPlane:
             RecommendationCommands(self.writes, self.training_queue, self.clock),
             Checker(self.pool, self.redis, self.secrets, self.clock),
             self.training_queue,
+            self.tokens,
         )

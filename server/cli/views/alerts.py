@@ -5,10 +5,9 @@ from datetime import UTC
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.alert_service_pb2 import Alert, AlertKind
 
-from server.cli.views.formats import format_time
+from server.cli.views.formats import format_time, plain
 
 
 def alerts_table(alerts: Sequence[Alert]) -> Table:
@@ -17,7 +16,7 @@ def alerts_table(alerts: Sequence[Alert]) -> Table:
     table.add_column("Raised, UTC", no_wrap=True)
     table.add_column("Alert", overflow="fold")
     for alert in alerts:
-        table.add_row(f"{alert.raised_at.ToDatetime(UTC):%Y-%m-%d %H:%M}", Text("\n".join(_lines(alert))))
+        table.add_row(f"{alert.raised_at.ToDatetime(UTC):%Y-%m-%d %H:%M}", plain("\n".join(_lines(alert))))
     return table
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from rich import box
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.audit_service_pb2 import AuditEvent
+
+from server.cli.views.formats import plain
 
 _MOST_CHANGES = 4
 _LONGEST_VALUE = 40
@@ -29,7 +30,7 @@ def audit_table(events: Sequence[AuditEvent]) -> Table:
     for event in events:
         what = f"{event.action}\n{event.experiment_id}".rstrip()
         who = f"{event.actor}\n{event.actor_name}".rstrip()
-        table.add_row(f"{event.at.ToDatetime(UTC):%Y-%m-%d %H:%M}", Text(who), Text(what), Text(_change(event)))
+        table.add_row(f"{event.at.ToDatetime(UTC):%Y-%m-%d %H:%M}", plain(who), plain(what), plain(_change(event)))
     return table
 
 

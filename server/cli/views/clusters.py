@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.clustering_service_pb2 import (
     ClusteringJob,
     ClusteringJobState,
@@ -13,7 +12,7 @@ from samplit.admin.v1.clustering_service_pb2 import (
 )
 
 from allocator.wording import evidence_text
-from server.cli.views.formats import fields_table, format_time
+from server.cli.views.formats import fields_table, format_time, plain
 
 
 def status_fields(answer: GetClusteringStatusResponse) -> Table:
@@ -45,7 +44,7 @@ def clusters_table(model: ClusterModel) -> Table:
     table.add_column("")
     for cluster in model.clusters:
         notes = [word for word, holds in (("new", not cluster.kept), ("named by people", cluster.renamed)) if holds]
-        table.add_row(cluster.segment_key, Text(cluster.name), f"{cluster.share:.1%}", ", ".join(notes))
+        table.add_row(plain(cluster.segment_key), plain(cluster.name), f"{cluster.share:.1%}", ", ".join(notes))
     table.caption = (
         f"silhouette {model.silhouette:.2f}, gap {model.gap:.3f} ± {model.gap_error:.3f}, prediction strength "
         f"{model.prediction_strength:.2f}"
@@ -65,7 +64,7 @@ def models_table(models: Sequence[ClusterModel]) -> Table:
             format_time(model.trained_at),
             f"{model.assignments:,}",
             str(len(model.clusters)),
-            Text(model.problem),
+            plain(model.problem),
         )
     return table
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from google.protobuf import json_format
 from rich import box
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.experiment_pb2 import Experiment, ExperimentState, OutagePolicy, SegmentationMode
 
-from server.cli.views.formats import fields_table, format_time
+from server.cli.views.formats import fields_table, format_time, plain
 
 _ID_WIDTH = 44
 
@@ -23,10 +22,10 @@ def experiments_table(experiments: Sequence[Experiment]) -> Table:
     table.add_column("Segments by")
     for experiment in experiments:
         table.add_row(
-            Text(experiment.experiment_id),
-            Text(experiment.name),
+            plain(experiment.experiment_id),
+            plain(experiment.name),
             _state(experiment),
-            Text(", ".join(experiment.segmentation.segment_by) or "–"),
+            plain(", ".join(experiment.segmentation.segment_by) or "–"),
         )
     return table
 
@@ -69,7 +68,7 @@ def variants_table(experiment: Experiment) -> Table:
     for variant in experiment.variants:
         content = json_format.MessageToJson(variant.content, indent=None, ensure_ascii=False)
         name = f"{variant.name} (retired)" if variant.retired else variant.name
-        table.add_row(Text(variant.variant_id), Text(name), Text(content))
+        table.add_row(plain(variant.variant_id), plain(name), plain(content))
     return table
 
 

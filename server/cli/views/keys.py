@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.table import Table
-from rich.text import Text
 
+from server.cli.views.formats import plain
 from storage.postgres.operations.api_keys import ApiKey
 
 
@@ -15,7 +15,7 @@ def keys_table(keys: Sequence[ApiKey]) -> Table:
     for key in keys:
         table.add_row(
             key.key_id,
-            Text(key.name),
+            plain(key.name),
             ", ".join(key.scopes),
             _minute(key.created_at),
             _minute(key.expires_at),

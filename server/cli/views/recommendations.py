@@ -6,7 +6,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.experiment_pb2 import SegmentationMode
 from samplit.admin.v1.experiment_service_pb2 import Estimate
 from samplit.admin.v1.recommendation_service_pb2 import (
@@ -20,7 +19,7 @@ from samplit.admin.v1.recommendation_service_pb2 import (
 from samplit.admin.v1.segmentation_service_pb2 import Segmentation
 
 from allocator.wording import count_text, evidence_text, lift_text
-from server.cli.views.formats import fields_table, format_time
+from server.cli.views.formats import fields_table, format_time, plain
 
 VANISHED_FROM = 500.0  # a copy of allocator.segmentation.VANISHED_BOUND, which would import all the statistics
 _MOST_DIMENSIONS = 8
@@ -28,10 +27,10 @@ _MOST_DIMENSIONS = 8
 
 def check_lines(experiment_id: str, check: CheckEligibilityResponse) -> RenderableType:
     """Show what a check found, what it recommends, and what it did."""
-    parts: list[RenderableType] = [Text(f"{experiment_id}: {check.summary}", style="bold"), _conditions(check)]
-    parts += [Text(f"recommended: {_recommended(each)}") for each in check.recommendations]
+    parts: list[RenderableType] = [plain(f"{experiment_id}: {check.summary}", style="bold"), _conditions(check)]
+    parts += [plain(f"recommended: {_recommended(each)}") for each in check.recommendations]
     if check.action:
-        parts.append(Text(f"done: {check.action}", style="bold"))
+        parts.append(plain(f"done: {check.action}", style="bold"))
     return Group(*parts)
 
 
@@ -45,8 +44,8 @@ def recommendations_table(recommendations: Sequence[Recommendation]) -> Table:
         state = RecommendationState.Name(each.state).removeprefix("RECOMMENDATION_STATE_")
         table.add_row(
             each.recommendation_id,
-            Text(each.experiment_id),
-            Text(each.summary),
+            plain(each.experiment_id),
+            plain(each.summary),
             _lift(each.expected_lift) if each.HasField("expected_lift") else "–",
             _evidence(each) or "–",
             f"{state} by {each.decided_by}" if each.decided_by else state,
@@ -71,22 +70,22 @@ def explanation(
     by = f", by {', '.join(config.segment_by)}" if config.segment_by else ""
     auto = "on" if config.auto_activation else "off: it changes when people change it, or accept a recommendation"
     parts: list[RenderableType] = [
-        Text(f"{experiment_id}: segmentation {mode}{by}", style="bold"),
-        Text(f"auto-activation is {auto}"),
+        plain(f"{experiment_id}: segmentation {mode}{by}", style="bold"),
+        plain(f"auto-activation is {auto}"),
     ]
     if segmentation.HasField("pending"):
         pending = segmentation.pending
         what = SegmentationMode.Name(pending.mode).removeprefix("SEGMENTATION_MODE_")
-        parts.append(Text(f"segmentation {what} is being prepared since {format_time(pending.requested_at)}"))
+        parts.append(plain(f"segmentation {what} is being prepared since {format_time(pending.requested_at)}"))
     if clusters:
-        parts.append(Text(f"clusters: {clusters}"))
+        parts.append(plain(f"clusters: {clusters}"))
     if metrics is not None:
-        parts += ["", Text("What it has brought", style="bold"), metrics_fields(metrics)]
-    parts += ["", Text("What it takes to be segmented", style="bold"), _conditions(check)]
+        parts += ["", plain("What it has brought", style="bold"), metrics_fields(metrics)]
+    parts += ["", plain("What it takes to be segmented", style="bold"), _conditions(check)]
     if check.dimensions:
         parts.append(_dimensions(check))
-    parts += [Text(f"recommended: {_recommended(each)}") for each in check.recommendations]
-    parts += ["", Text("How fresh everything is", style="bold"), _freshness(check.freshness)]
+    parts += [plain(f"recommended: {_recommended(each)}") for each in check.recommendations]
+    parts += ["", plain("How fresh everything is", style="bold"), _freshness(check.freshness)]
     return Group(*parts)
 
 
@@ -122,7 +121,7 @@ def _conditions(check: CheckEligibilityResponse) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for each in check.conditions:
-        table.add_row("yes" if each.holds else "NO", each.name, Text(each.detail))
+        table.add_row("yes" if each.holds else "NO", each.name, plain(each.detail))
     return table
 
 
@@ -131,7 +130,7 @@ def _dimensions(check: CheckEligibilityResponse) -> Table:
     for each in check.dimensions[:_MOST_DIMENSIONS]:
         evidence = evidence_text(each.e_value, each.e_value_needed) if each.HasField("e_value") else "–"
         table.add_row(
-            Text(each.dimension), f"{each.coverage:.0%}", str(each.segments), evidence, Text(each.problem or "good")
+            plain(each.dimension), f"{each.coverage:.0%}", str(each.segments), evidence, plain(each.problem or "good")
         )
     return table
 

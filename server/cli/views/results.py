@@ -5,7 +5,6 @@ from typing import Literal
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.experiment_service_pb2 import (
     Estimate,
     GetExperimentResultsResponse,
@@ -13,7 +12,7 @@ from samplit.admin.v1.experiment_service_pb2 import (
     VariantResult,
 )
 
-from server.cli.views.formats import format_time
+from server.cli.views.formats import format_time, plain
 
 _DISTRUST = 0.001  # the p-value of the sample-ratio check below which something is broken
 
@@ -43,9 +42,9 @@ def estimates_table(answer: GetExperimentResultsResponse) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for variant in answer.totals:
         table.add_row(
-            Text(variant.name or variant.variant_id),
-            Text(_percent(variant.estimated_rate) if variant.HasField("estimated_rate") else "not enough data"),
-            Text(_points(variant.difference) if variant.HasField("difference") else "–"),
+            plain(variant.name or variant.variant_id),
+            plain(_percent(variant.estimated_rate) if variant.HasField("estimated_rate") else "not enough data"),
+            plain(_points(variant.difference) if variant.HasField("difference") else "–"),
             f"{variant.probability_best:.0%}" if variant.HasField("probability_best") else "–",
         )
     return table
@@ -97,8 +96,8 @@ def _points(estimate: Estimate) -> str:
 def _add_block(table: Table, title: str, variants: Iterable[VariantResult]) -> None:
     for index, variant in enumerate(variants):
         table.add_row(
-            Text(title if index == 0 else ""),
-            Text(variant.name or variant.variant_id),
+            plain(title if index == 0 else ""),
+            plain(variant.name or variant.variant_id),
             f"{variant.allocations:,}",
             f"{variant.conversions:,}",
             f"{variant.rate:.1%}" if variant.HasField("rate") else "–",

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 from samplit.admin.v1.experiment_pb2 import SegmentationMode
 from samplit.admin.v1.segmentation_service_pb2 import (
     AudienceGroup,
@@ -13,7 +12,7 @@ from samplit.admin.v1.segmentation_service_pb2 import (
     Segmentation,
 )
 
-from server.cli.views.formats import fields_table, format_time
+from server.cli.views.formats import fields_table, format_time, plain
 
 _LEAST_WIDTH = 20
 
@@ -39,11 +38,11 @@ def segments_table(segments: Sequence[Segment]) -> Table:
     table = _table("Segment", "Users", "Share", "Rate, 90 % interval", "Leads")
     for segment in segments:
         table.add_row(
-            Text(segment.segment_display_name),
+            plain(segment.segment_display_name),
             f"{segment.allocations:,}",
             f"{segment.traffic_share:.1%}",
             _rate(segment),
-            Text(f"{segment.leading_variant_id} ({segment.leading_probability:.0%})")
+            plain(f"{segment.leading_variant_id} ({segment.leading_probability:.0%})")
             if segment.leading_variant_id
             else "–",
         )
@@ -56,13 +55,13 @@ def audience_table(dimensions: Sequence[str], answer: GetAudienceBreakdownRespon
     rest = [answer.rest] if answer.HasField("rest") else []
     for group in [*answer.groups, *rest]:
         name = " · ".join(group.values) or "all others"
-        table.add_row(Text(name), f"{group.allocations:,}", f"{group.conversions:,}", _rate(group))
+        table.add_row(plain(name), f"{group.allocations:,}", f"{group.conversions:,}", _rate(group))
     return table
 
 
 def _table(first: str, *numbers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(Text(first), overflow="fold", min_width=_LEAST_WIDTH)
+    table.add_column(plain(first), overflow="fold", min_width=_LEAST_WIDTH)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -8,8 +8,8 @@ from samplit.admin.v1 import alert_service_pb2 as pb
 from samplit.admin.v1 import alert_service_pb2_grpc as pb_grpc
 
 from allocator.errors import AlertNotFoundError, InvalidFieldError
-from server.api.admin import page_tokens
 from server.api.admin.messages import timestamp
+from server.api.admin.page_tokens import PageTokens, page_size
 from server.api.admin.reads import read_experiment
 from server.api.authentication import caller
 from server.clock import Clock
@@ -23,14 +23,15 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 class AlertServicer(pb_grpc.AlertServiceServicer):
     """Lists and acknowledges alerts."""
 
-    def __init__(self, pool: Pool, clock: Clock) -> None:
+    def __init__(self, pool: Pool, clock: Clock, tokens: PageTokens) -> None:
+        self._tokens = tokens
         self._pool = pool
         self._clock = clock
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, _context: _Context) -> pb.ListAlertsResponse:
-        size = page_tokens.page_size(request.page_size)
+        size = page_size(request.page_size)
         listing = f"alerts/{request.experiment_id}/{request.open_only}"
-        before = page_tokens.decode(request.page_token, listing)
+        before = self._tokens.decode(request.page_token, listing)
         async with self._pool.acquire() as connection:
             experiment = await read_experiment(connection, request.experiment_id) if request.experiment_id else None
             found = await alerts.list_page(
@@ -40,7 +41,7 @@ class AlertServicer(pb_grpc.AlertServiceServicer):
                 before=before,
                 limit=size + 1,
             )
-        more = page_tokens.encode(found[size - 1].number, listing) if len(found) > size else ""
+        more = self._tokens.encode(found[size - 1].number, listing) if len(found) > size else ""
         return pb.ListAlertsResponse(alerts=[_message(alert) for alert in found[:size]], next_page_token=more)
 
     async def AcknowledgeAlert(

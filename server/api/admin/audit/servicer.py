@@ -8,8 +8,8 @@ from google.protobuf.json_format import ParseDict
 from samplit.admin.v1 import audit_service_pb2 as pb
 from samplit.admin.v1 import audit_service_pb2_grpc as pb_grpc
 
-from server.api.admin import page_tokens
 from server.api.admin.messages import timestamp
+from server.api.admin.page_tokens import PageTokens, page_size
 from server.api.admin.reads import read_experiment
 from server.api.fields import Fields
 from storage.postgres.operations import audit
@@ -24,20 +24,21 @@ _MOST_BYTES = 1024 * 1024  # of a page: contents of variants may be large
 class AuditServicer(pb_grpc.AuditServiceServicer):
     """Lists who changed what."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, tokens: PageTokens) -> None:
+        self._tokens = tokens
         self._pool = pool
 
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, _context: _Context
     ) -> pb.ListAuditEventsResponse:
-        size = page_tokens.page_size(request.page_size)
+        size = page_size(request.page_size)
         async with self._pool.acquire() as connection:
             wanted = await _filter(connection, request)
             listing = f"audit/{wanted}"
-            before = page_tokens.decode(request.page_token, listing)
+            before = self._tokens.decode(request.page_token, listing)
             found = await audit.list_page(connection, wanted, before=before, limit=size + 1)
         page = _page(found[:size])
-        more = page_tokens.encode(found[len(page) - 1].number, listing) if len(found) > len(page) else ""
+        more = self._tokens.encode(found[len(page) - 1].number, listing) if len(found) > len(page) else ""
         return pb.ListAuditEventsResponse(events=page, next_page_token=more)
 
 

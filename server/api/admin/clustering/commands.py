@@ -115,7 +115,7 @@ class ClusteringCommands:
     async def rename(self, request: pb.RenameClusterRequest) -> pb.RenameClusterResponse:
         """Rename a cluster. Raises ClusterNotFoundError, ClusterNameTakenError, StaleEtagError."""
         fields = Fields()
-        name = fields.text("name", request.name.strip(), most=_MOST_NAME)
+        name = fields.name("name", request.name.strip(), most=_MOST_NAME)
         fields.check()
 
         async def change(connection: Connection) -> tuple[Experiment, pb.RenameClusterResponse]:

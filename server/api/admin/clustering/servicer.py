@@ -9,9 +9,9 @@ from samplit.admin.v1 import clustering_service_pb2_grpc as pb_grpc
 
 from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment
-from server.api.admin import page_tokens
 from server.api.admin.clustering.commands import ClusteringCommands
 from server.api.admin.clustering.messages import drift_message, evidence_message, job_message, model_message, summary
+from server.api.admin.page_tokens import PageTokens, page_size
 from server.api.admin.reads import read_experiment
 from server.clock import Clock
 from server.recommendations.findings import read_segment_evidence
@@ -26,7 +26,10 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stu
 class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
     """Trains, lists and activates cluster models."""
 
-    def __init__(self, pool: Pool, commands: ClusteringCommands, secrets: Secrets, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, commands: ClusteringCommands, secrets: Secrets, clock: Clock, tokens: PageTokens
+    ) -> None:
+        self._tokens = tokens
         self._pool = pool
         self._commands = commands
         self._secrets = secrets
@@ -48,14 +51,14 @@ class ClusteringServicer(pb_grpc.ClusteringServiceServicer):
     async def ListClusterModels(
         self, request: pb.ListClusterModelsRequest, _context: _Context
     ) -> pb.ListClusterModelsResponse:
-        size = page_tokens.page_size(request.page_size)
+        size = page_size(request.page_size)
         listing = f"models/{request.experiment_id}"
-        before = page_tokens.decode(request.page_token, listing)
+        before = self._tokens.decode(request.page_token, listing)
         async with self._pool.acquire() as connection:
             experiment = await read_experiment(connection, request.experiment_id)
             found = await cluster_models.models(connection, experiment.number, before=before, limit=size + 1)
             names = await cluster_models.names(connection, experiment.number)
-        more = page_tokens.encode(found[size - 1].version, listing) if len(found) > size else ""
+        more = self._tokens.encode(found[size - 1].version, listing) if len(found) > size else ""
         return pb.ListClusterModelsResponse(
             models=[model_message(model, names) for model in found[:size]], next_page_token=more
         )

@@ -10,11 +10,11 @@ from samplit.admin.v1 import experiment_service_pb2_grpc as pb_grpc
 from allocator.errors import InvalidFieldError
 from allocator.experiment import ExperimentState
 from server.allocation.catalog import Catalog
-from server.api.admin import page_tokens
 from server.api.admin.experiments.commands import ExperimentCommands
 from server.api.admin.experiments.explanation import explain_assignment
 from server.api.admin.experiments.results import experiment_results
 from server.api.admin.messages import experiment_message
+from server.api.admin.page_tokens import PageTokens, page_size
 from server.api.admin.reads import read_experiment
 from server.clock import Clock
 from storage.postgres.experiments import experiments
@@ -27,9 +27,16 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     """Creates, changes, lists and explains experiments."""
 
     def __init__(
-        self, pool: Pool, commands: ExperimentCommands, catalog: Catalog, identity: bytes, clock: Clock
+        self,
+        pool: Pool,
+        commands: ExperimentCommands,
+        catalog: Catalog,
+        identity: bytes,
+        clock: Clock,
+        tokens: PageTokens,
     ) -> None:
         """`identity` is the key of the hashes of users."""
+        self._tokens = tokens
         self._pool = pool
         self._commands = commands
         self._catalog = catalog
@@ -49,16 +56,16 @@ class ExperimentServicer(pb_grpc.ExperimentServiceServicer):
     async def ListExperiments(
         self, request: pb.ListExperimentsRequest, _context: _Context
     ) -> pb.ListExperimentsResponse:
-        size = page_tokens.page_size(request.page_size)
+        size = page_size(request.page_size)
         state = _state(request.state)
         listing = f"experiments/{state}"
-        before = page_tokens.decode(request.page_token, listing)
+        before = self._tokens.decode(request.page_token, listing)
         async with self._pool.acquire() as connection:
             found = await experiments.list_page(connection, state=state, before=before, limit=size + 1)
         page = found[:size]
         return pb.ListExperimentsResponse(
             experiments=[experiment_message(experiment) for experiment in page],
-            next_page_token=page_tokens.encode(page[-1].number, listing) if len(found) > size else "",
+            next_page_token=self._tokens.encode(page[-1].number, listing) if len(found) > size else "",
         )
 
     async def UpdateExperiment(

@@ -57,11 +57,11 @@ def apply_update(experiment: Experiment, message: pb.Experiment, paths: list[str
 def _value(path: str, experiment: Experiment, message: pb.Experiment, fields: Fields) -> Any:
     match path:
         case "name":
-            return fields.text("experiment.name", message.name, least=1, most=128)
+            return fields.name("experiment.name", message.name, least=1, most=128)
         case "description":
-            return fields.text("experiment.description", message.description, most=2048)
+            return fields.name("experiment.description", message.description, most=2048, breaks=True)
         case "owner":
-            return fields.text("experiment.owner", message.owner, most=128)
+            return fields.name("experiment.owner", message.owner, most=128)
         case "primary_metric":
             return fields.metric("experiment.primary_metric", message.primary_metric)
         case "segmentation":

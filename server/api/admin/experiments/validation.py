@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.json_format import Error, MessageToDict
@@ -28,15 +28,16 @@ from server.api.fields import Fields
 _MOST_VARIANTS = 100
 _MOST_CONTENT = 16 * 1024
 _MOST_SHARE = 0.5
+_LARGEST_EXACT = 2**53 - 1  # whole number: 2^53 + 1 comes as 2^53
 
 
 def experiment_draft(message: pb.Experiment) -> ExperimentDraft:
     """Return the checked draft, with ids filled in. Raises InvalidFieldError, which names every field at fault."""
     fields = Fields()
     segmentation = segmentation_config(message.segmentation, fields)
-    fields.text("experiment.name", message.name, least=1, most=128)
-    fields.text("experiment.description", message.description, most=2048)
-    fields.text("experiment.owner", message.owner, most=128)
+    fields.name("experiment.name", message.name, least=1, most=128)
+    fields.name("experiment.description", message.description, most=2048, breaks=True)
+    fields.name("experiment.owner", message.owner, most=128)
     experiment_id = message.experiment_id or _slug(message.name) or f"experiment-{secrets.token_hex(4)}"
     fields.slug("experiment.experiment_id", experiment_id)
     variants = new_variants(message.variants, fields)
@@ -123,7 +124,7 @@ def new_variants(messages: Iterable[pb.Variant], fields: Fields) -> tuple[Varian
 
 def variant(number: int, message: pb.Variant, path: str, fields: Fields) -> Variant:
     """Return one checked variant."""
-    fields.text(f"{path}.name", message.name, least=1, most=128)
+    fields.name(f"{path}.name", message.name, least=1, most=128)
     variant_id = message.variant_id or _slug(message.name)
     fields.slug(f"{path}.variant_id", variant_id)
     return Variant(number, variant_id, message.name, _content(message, f"{path}.content", fields), message.retired)
@@ -200,11 +201,25 @@ def _content(message: pb.Variant, path: str, fields: Fields) -> dict[str, Any]:
     except (Error, ValueError, RecursionError):
         fields.wrong(path, "must be JSON: no NaN or infinite numbers")
         return {}
+    for field, value in _inexact(content, path):
+        fields.wrong(field, f"must be a whole number of at most 2^53 - 1, is {value:.17g}: send larger ones as text")
     if size > _MOST_CONTENT:
         fields.wrong(path, f"must have at most {_MOST_CONTENT} bytes as JSON, has {size}")
     if "\\u0000" in json.dumps(content):
         fields.wrong(path, "must not contain NUL")
     return content
+
+
+def _inexact(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Yield the numbers that may have been changed on their way: a Struct has doubles, which hold 53 bits."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _inexact(each, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _inexact(each, f"{path}[{index}]")
+    elif isinstance(value, float) and abs(value) > _LARGEST_EXACT and value.is_integer():
+        yield path, value
 
 
 def _slug(name: str) -> str:

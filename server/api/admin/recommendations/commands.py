@@ -52,7 +52,7 @@ class RecommendationCommands:
     async def dismiss(self, request: pb.DismissRecommendationRequest) -> pb.DismissRecommendationResponse:
         """Dismiss a recommendation. Raises RecommendationNotFoundError, RecommendationStaleError."""
         fields = Fields()
-        reason = fields.text("reason", request.reason, most=_MOST_REASON)
+        reason = fields.name("reason", request.reason, most=_MOST_REASON, breaks=True)
         fields.check()
 
         async def change(connection: Connection) -> tuple[Experiment, pb.DismissRecommendationResponse]:

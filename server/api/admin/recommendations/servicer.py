@@ -7,8 +7,8 @@ from samplit.admin.v1 import recommendation_service_pb2 as pb
 from samplit.admin.v1 import recommendation_service_pb2_grpc as pb_grpc
 
 from allocator.errors import InvalidFieldError
-from server.api.admin import page_tokens
 from server.api.admin.clustering.training_queue import TrainingQueue
+from server.api.admin.page_tokens import PageTokens, page_size
 from server.api.admin.recommendations.commands import RecommendationCommands
 from server.api.admin.recommendations.messages import (
     check_message,
@@ -34,7 +34,9 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         commands: RecommendationCommands,
         checker: Checker,
         training_queue: TrainingQueue,
+        tokens: PageTokens,
     ) -> None:
+        self._tokens = tokens
         self._reads = reads
         self._commands = commands
         self._checker = checker
@@ -58,15 +60,15 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
     async def ListRecommendations(
         self, request: pb.ListRecommendationsRequest, _context: _Context
     ) -> pb.ListRecommendationsResponse:
-        size = page_tokens.page_size(request.page_size)
+        size = page_size(request.page_size)
         listing = f"recommendations/{request.experiment_id}/{request.state}"
         found = await self._reads.list_page(
             experiment_id=request.experiment_id,
             state=_state(request.state),
-            before=page_tokens.decode(request.page_token, listing),
+            before=self._tokens.decode(request.page_token, listing),
             limit=size + 1,
         )
-        more = page_tokens.encode(found[size - 1][0].number, listing) if len(found) > size else ""
+        more = self._tokens.encode(found[size - 1][0].number, listing) if len(found) > size else ""
         return pb.ListRecommendationsResponse(
             recommendations=[recommendation_message(each, experiment) for each, experiment in found[:size]],
             next_page_token=more,

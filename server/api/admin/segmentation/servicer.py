@@ -9,7 +9,7 @@ from samplit.admin.v1 import segmentation_service_pb2_grpc as pb_grpc
 from allocator.errors import InvalidFieldError
 from allocator.segments import attribute_name, check_dimensions
 from server.allocation.catalog import Catalog
-from server.api.admin import page_tokens
+from server.api.admin.page_tokens import PageTokens, page_size
 from server.api.admin.reads import read_experiment
 from server.api.admin.segmentation.commands import SegmentationCommands, segmentation_message
 from server.api.admin.segmentation.messages import group_message, segment_messages
@@ -28,7 +28,10 @@ _MOST_TEXT = 256
 class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     """Shows and changes segmentations, segments and audiences."""
 
-    def __init__(self, pool: Pool, commands: SegmentationCommands, catalog: Catalog, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, commands: SegmentationCommands, catalog: Catalog, clock: Clock, tokens: PageTokens
+    ) -> None:
+        self._tokens = tokens
         self._pool = pool
         self._commands = commands
         self._catalog = catalog
@@ -53,9 +56,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         if request.order not in pb.SegmentOrder.values():
             fields.wrong("order", f"must be one of {', '.join(pb.SegmentOrder.keys()[1:])}")
         fields.check()
-        size = page_tokens.page_size(request.page_size)
+        size = page_size(request.page_size)
         listing = f"segments/{request.experiment_id}/{request.order}/{request.filter}"
-        start = page_tokens.decode(request.page_token, listing) or 0
+        start = self._tokens.decode(request.page_token, listing) or 0
         async with self._pool.acquire() as connection:
             experiment = await read_experiment(connection, request.experiment_id)
             rows = await counts.segment_counts(
@@ -66,7 +69,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         end = start + size
         return pb.ListSegmentsResponse(
             segments=found[start:end],
-            next_page_token=page_tokens.encode(end, listing) if len(found) > end else "",
+            next_page_token=self._tokens.encode(end, listing) if len(found) > end else "",
         )
 
     async def GetAudienceBreakdown(

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from server.cli.replay.log.users import LoggedUser
 from server.cli.replay.report import summary
 from server.cli.replay.report.intervals import Estimate
 from server.cli.replay.run import Run
+from server.cli.views.formats import plain
 
 _NOTES = (
     "The adaptive rate includes the phase of learning. Intervals are 95 %: Wilson's for adaptive, normal for uniform "
@@ -23,10 +23,10 @@ def print_report(console: Console, users: Sequence[LoggedUser], runs: Mapping[st
     """Print the runs, by name. None may be empty."""
     console.print(_rates(users, runs))
     for name, run in runs.items():
-        console.print(Text(f"{name}: {ending(run)}"), soft_wrap=False)
-    console.print(Text(_NOTES), style="dim")
+        console.print(plain(f"{name}: {ending(run)}"), soft_wrap=False)
+    console.print(plain(_NOTES), style="dim")
     if len(runs) > 1:
-        console.print(Text(comparison(runs)), style="bold")
+        console.print(plain(comparison(runs)), style="bold")
     console.print(_arms(users, runs))
     for name, run in runs.items():
         if len({step.choice.segment_key for step in run.steps}) > 1:
@@ -78,7 +78,7 @@ def _arms(users: Sequence[LoggedUser], runs: Mapping[str, Run]) -> Table:
     shares = [summary.shares(run) for run in runs.values()]
     for arm in summary.arms(users):
         of_runs = (f"{share.get(arm.variant, 0.0):.1%}" for share in shares)
-        table.add_row(Text(arm.variant), f"{arm.users:,}", f"{arm.rate:.2%}", *of_runs)
+        table.add_row(plain(arm.variant), f"{arm.users:,}", f"{arm.rate:.2%}", *of_runs)
     return table
 
 
@@ -86,10 +86,10 @@ def _segments(name: str, users: Sequence[LoggedUser], run: Run) -> Table:
     table = _table(f"Segment, {name}", "Users", "Most in last third", "Best in the log")
     for segment in summary.segments(users, run):
         table.add_row(
-            Text(segment.name),
+            plain(segment.name),
             f"{segment.users:,}",
-            Text(f"{segment.favourite} ({segment.favourite_share:.0%})"),
-            Text(f"{segment.best} ({segment.best_rate:.2%})"),
+            plain(f"{segment.favourite} ({segment.favourite_share:.0%})"),
+            plain(f"{segment.best} ({segment.best_rate:.2%})"),
         )
     return table
 
