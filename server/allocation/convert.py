@@ -19,6 +19,8 @@ from server.allocation.records import Records
 from storage.events import ConversionEvent
 from storage.redis.sticky import ConversionAnswer
 
+MOST_TOGETHER = 32  # conversions in flight for one batch
+_EVENTS_AT_ONCE = MOST_WAITING // (2 * MOST_TOGETHER)  # so that a batch never takes all the room for waiting events
 _ACTIVE = (ExperimentState.RUNNING, ExperimentState.PAUSED)
 
 
@@ -61,11 +63,6 @@ class Convert:
         self._identity = identity
         self._records = records
 
-    @property
-    def most_at_once(self) -> int:
-        """How many conversions may be in flight together, so that each finds room in every experiment."""
-        return max(1, MOST_WAITING // max(1, len(self._catalog.index)))
-
     async def __call__(self, request: ConversionRequest) -> list[ConversionResult]:
         """Record the conversion in each experiment concerned.
 
@@ -75,7 +72,10 @@ class Convert:
         """
         targets, key = await self._targets(request)
         events = [_event(request, number, key) for number in targets]
-        answers = await asyncio.gather(*self._records.convert(key, events))
+        answers: list[ConversionAnswer] = []
+        for start in range(0, len(events), _EVENTS_AT_ONCE):
+            chunk = events[start : start + _EVENTS_AT_ONCE]
+            answers += await asyncio.gather(*self._records.convert(key, chunk))
         named = bool(request.assignment_id or request.experiment_id)
         results = []
         for experiment_id, answer in zip(targets.values(), answers, strict=True):
@@ -95,7 +95,8 @@ class Convert:
         key = user_key(self._identity, request.user_identifier)
         if not request.experiment_id:
             active = {n: e.experiment_id for n, e in self._catalog.index.items() if e.state in _ACTIVE}
-            return active, key
+            found = await self._records.find_experiments(key, tuple(active)) if active else ()
+            return {number: active[number] for number in found if number in active}, key
         experiment = (await self._catalog.get(request.experiment_id)).experiment
         if experiment.state is ExperimentState.DRAFT:
             raise ExperimentStateError(

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from server import metrics
 from server.allocation.coalescer import Coalescer, Ticket
@@ -18,7 +18,15 @@ from storage.redis.keys import shard_of
 from storage.redis.sticky import ConversionAnswer
 
 _Answer = TypeVar("_Answer")
+_LOOKUPS_IN_CALL = 2_048  # of a user in an experiment: Redis takes some two milliseconds for so many
 OUTAGE = (*client.UNREACHABLE, EmptyError, OutOfMemoryError)
+
+
+class _Search(NamedTuple):
+    """A user, and the experiments that the user may be in."""
+
+    user_key: bytes
+    experiments: tuple[int, ...]
 
 
 class Records:
@@ -31,6 +39,7 @@ class Records:
         self._shards = len(connections)
         self._epochs = [b""] * len(connections)
         self._allocating, self._converting = metrics.RedisCalls("allocate"), metrics.RedisCalls("convert")
+        self._finding = metrics.RedisCalls("find_experiments")
         self.stale = asyncio.Event()  # set by a call that met an epoch which is not known
         self._allocations = [
             Coalescer(partial(self._allocate, s), connection.spin_for_reply) for s, connection in enumerate(connections)
@@ -38,6 +47,8 @@ class Records:
         self._conversions = [
             Coalescer(partial(self._convert, s), connection.spin_for_reply) for s, connection in enumerate(connections)
         ]
+
+        self._searches = [Coalescer(partial(self._search, s)) for s in range(self._shards)]
 
     def adopt(self, epochs: Sequence[bytes]) -> None:
         """Use these epochs from now on, and forget all users who are remembered."""
@@ -59,6 +70,13 @@ class Records:
     def convert(self, user_key: bytes, events: Sequence[ConversionEvent]) -> list[asyncio.Future[ConversionAnswer]]:
         """Accept a user's conversion in each experiment concerned. The futures raise one of OUTAGE."""
         return self._conversions[shard_of(user_key, self._shards)].submit_all(events)
+
+    async def find_experiments(self, user_key: bytes, experiments: tuple[int, ...]) -> Sequence[int]:
+        """Return which of these experiments a user is in. Raises one of OUTAGE, OverloadedError."""
+        search = self._searches[shard_of(user_key, self._shards)]
+        (future,) = search.submit_all([_Search(user_key, experiments)])
+        found: Sequence[int] = await future
+        return found
 
     async def allocate_all(self, lookups: Sequence[Lookup]) -> list[Found | Exception]:
         """Find or store the assignments of many users, with one call for each shard that they are in."""
@@ -106,6 +124,33 @@ class Records:
             self._answered(answers, done)
 
         sticky.convert(self._connections[shard], shard, self._epochs[shard], events, answered)
+
+    def _search(
+        self, shard: int, searches: Sequence[_Search], done: Callable[[Sequence[Sequence[int]] | Exception], None]
+    ) -> None:
+        """Make as many calls as it takes, one after the other, so that other calls get their turn in between."""
+        experiments = searches[-1].experiments  # the newest: searches of one moment differ in nothing else
+        at_once = max(1, _LOOKUPS_IN_CALL // max(1, len(experiments)))
+        found: list[Sequence[int]] = []
+
+        def ask() -> None:
+            begin = time.perf_counter()
+            users = [each.user_key for each in searches[len(found) : len(found) + at_once]]
+
+            def take(answers: Sequence[Sequence[int]] | Exception) -> None:
+                if isinstance(answers, Exception):
+                    self._answered(answers, done)
+                    return
+                self._finding.observe(time.perf_counter() - begin, len(users))
+                found.extend(answers)
+                if len(found) < len(searches):
+                    ask()
+                else:
+                    done(found)
+
+            sticky.find_experiments(self._connections[shard], shard, self._epochs[shard], experiments, users, take)
+
+        ask()
 
     def _answered(
         self, answers: Sequence[_Answer] | Exception, done: Callable[[Sequence[_Answer] | Exception], None]

@@ -4,8 +4,8 @@
 -- epoch, the stream and the number of its events share the hash tag of their shard. Names of keys are built from the
 -- declared prefix KEYS[1].
 --
--- A batch is one string of packed items, little-endian. The answer is one string with a fixed number of bytes for each
--- item. The caller sends the epoch that it knows. If Redis has another epoch, the records of the shard were made anew; if
+-- A batch is one string of packed items, little-endian. The answer is one string with the answers to all items,
+-- in their order. The caller sends the epoch that it knows. If Redis has another epoch, the records of the shard were made anew; if
 -- it has none, they are being made. Then nothing is done, and the answer is nil.
 --
 -- A sticky record has 13 bytes: assigned_at (4, Unix seconds), variant (2), reason (1), segmentation version (2),
@@ -31,7 +31,7 @@ local function append(stream, waiting, payloads)
   redis.call('INCRBY', waiting, #payloads)
 end
 
--- Bytes 5 and 6 of the user key name the bucket, the next 8 are the field.
+-- Bytes 5 and 6 of the user key name the bucket, the next 8 are the field. find_experiments knows that too.
 local function location(prefix, experiment, key)
   local low, high = key:byte(5, 6)
   return prefix .. experiment .. ':' .. (low + 256 * high), key:sub(7, 14)
@@ -113,6 +113,31 @@ local function convert(keys, args)
     answers[#answers + 1] = answer .. struct.pack('<I4', assigned)
   end
   append(keys[2], keys[4], events)
+  return table.concat(answers)
+end
+
+-- KEYS: record prefix, epoch. ARGV: epoch; numbers of experiments (4 each); user keys (16 each).
+-- Answers for each user how many of these experiments the user is in (4), and their numbers (4 each).
+local function find_experiments(keys, args)
+  if redis.call('GET', keys[2]) ~= args[1] then return false end
+  local numbers, heads = {}, {}
+  for position = 1, #args[2], 4 do
+    local number = struct.unpack('<I4', args[2], position)
+    numbers[#numbers + 1] = number
+    heads[#heads + 1] = keys[1] .. number .. ':'
+  end
+  local answers = {}
+  for position = 1, #args[3], 16 do
+    local low, high = args[3]:byte(position + 4, position + 5)
+    local bucket, field = low + 256 * high, args[3]:sub(position + 6, position + 13)
+    local found = {}
+    for index, head in ipairs(heads) do
+      if redis.call('HEXISTS', head .. bucket, field) == 1 then
+        found[#found + 1] = struct.pack('<I4', numbers[index])
+      end
+    end
+    answers[#answers + 1] = struct.pack('<I4', #found) .. table.concat(found)
+  end
   return table.concat(answers)
 end
 
@@ -243,6 +268,7 @@ end
 
 redis.register_function('samplit_VERSION_allocate', allocate)
 redis.register_function('samplit_VERSION_convert', convert)
+redis.register_function('samplit_VERSION_find_experiments', find_experiments)
 redis.register_function('samplit_VERSION_forget', forget)
 redis.register_function('samplit_VERSION_restore', restore)
 redis.register_function('samplit_VERSION_register_segment', register_segment)

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from storage.events import ConversionEvent, encode_event
@@ -79,6 +80,23 @@ def convert(
     connection.call(_convert(shard), arguments, _opened(_converted, done))
 
 
+def find_experiments(
+    connection: FunctionConnection,
+    shard: int,
+    epoch: bytes,
+    experiments: Sequence[int],
+    user_keys: Sequence[bytes],
+    done: Done[Sequence[int]],
+) -> None:
+    """Find which of these experiments the users of one shard are in.
+
+    Redis looks each user up in each experiment, so the caller bounds how many users it asks for at once. `done` gets
+    the numbers of the experiments for each user, or EmptyError, or an error of the connection.
+    """
+    arguments = epoch, struct.pack(f"<{len(experiments)}I", *experiments), b"".join(user_keys)
+    connection.call(_find_experiments(shard), arguments, _opened(_experiments, done))
+
+
 async def restore(client: Client, shard: int, records: Iterable[PackedRecord]) -> None:
     """Write records of one shard's users, in place of the ones that are there."""
     items = b"".join(_RESTORED.pack(each.experiment, each.user_key) + each.record for each in records)
@@ -93,6 +111,11 @@ def _allocate(shard: int) -> Call:
 @cache
 def _convert(shard: int) -> Call:
     return Call.of(function_library.function("convert"), *_keys(shard), keys.dedupe_prefix(shard))
+
+
+@cache
+def _find_experiments(shard: int) -> Call:
+    return Call.of(function_library.function("find_experiments"), keys.record_prefix(shard), keys.epoch(shard))
 
 
 def _keys(shard: int) -> tuple[str, ...]:
@@ -120,6 +143,11 @@ def _found(reply: bytes) -> list[Found]:
 
 def _converted(reply: bytes) -> list[ConversionAnswer]:
     return [ConversionAnswer(code, assigned_at) for code, assigned_at in _CONVERTED.iter_unpack(reply)]
+
+
+def _experiments(reply: bytes) -> list[Sequence[int]]:
+    numbers = iter([number for (number,) in struct.iter_unpack("<I", reply)])
+    return [list(islice(numbers, count)) for count in numbers]
 
 
 def _dedupe_mark(event: ConversionEvent) -> bytes:

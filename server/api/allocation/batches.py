@@ -16,7 +16,7 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 
 from allocator.errors import SamplitError
 from server.allocation.allocate import Allocate, Allocation, AllocationRequest, Candidate, Missing
-from server.allocation.convert import Convert
+from server.allocation.convert import MOST_TOGETHER, Convert
 from server.allocation.records import OUTAGE
 from server.api.allocation.messages import allocation_request, conversion_request, conversion_results
 from server.api.allocation.wire import AllocationAnswers
@@ -24,7 +24,6 @@ from server.api.status import OK, as_samplit_error, to_status
 from storage.records import Found
 
 log = structlog.get_logger()
-_CONVERSIONS = 32  # that go to Redis together
 _WAIT_SECONDS = 0.001
 _RECENT_SECONDS = 0.1
 _Prepared: TypeAlias = Allocation | Candidate | status_pb2.Status
@@ -106,9 +105,8 @@ class Batches:
     ) -> pb.RecordConversionsResponse:
         """Return the outcome of every item, in order."""
         items: list[pb.RecordConversionsResponse.Item] = []
-        size = min(_CONVERSIONS, self._convert.most_at_once)
-        for start in range(0, len(messages), size):
-            chunk = messages[start : start + size]
+        for start in range(0, len(messages), MOST_TOGETHER):
+            chunk = messages[start : start + MOST_TOGETHER]
             items += await asyncio.gather(*(self._conversion(message, now) for message in chunk))
         return pb.RecordConversionsResponse(items=items)
 
