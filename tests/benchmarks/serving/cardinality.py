@@ -12,7 +12,9 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
 from server.runtime.endpoints import read_endpoints
-from storage.redis import keys, segment_registry
+from storage.engines.embedded import find_running
+from storage.postgres.pool import connect
+from storage.redis import keys, segment_registry, streams
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed.installation import running
 from tests.faults.installation import Client, Installation
@@ -22,6 +24,7 @@ _RANDOM, _BATCH = 100_000, 500
 _REAL = ("instagram", "google", "facebook")
 _REAL_SHARE = 0.1  # each, in the second half of the users; in the first half all sources are random
 _MAX_SEGMENTS = 200
+_MOST_DRAIN, _MOST_AGE, _PATIENCE_SECONDS = 30.0, 60.0, 300.0  # seconds
 _PROBES = 2_000
 _MOST_BYTES, _MOST_GROWTH, _MOST_SLOWER = (
     64 * 1024,
@@ -45,7 +48,9 @@ async def _measure(installation: Installation) -> list[Row]:
     server = installation.recorded("server-0")
     await _probe(client, "warm")
     quick, memory = await _probe(client, "before"), server.memory_info().rss
-    await _pour(client)
+    poured = await _pour(client)
+    drain_seconds, oldest_seconds = await _drain(redis)
+    stored = await _stored(installation)
     await asyncio.sleep(15)  # the worker revises segments every ten seconds
     slow, after = await _probe(client, "after"), server.memory_info().rss
     registry = keys.segments(1, 1)
@@ -60,6 +65,9 @@ async def _measure(installation: Installation) -> list[Row]:
         _row("segments that are answered", f"{_MAX_SEGMENTS}", len(registered.active), _MAX_SEGMENTS, "≤"),
         _row("real sources with a segment of their own", f"{len(_REAL)}", own, len(_REAL), "="),
         _row("bytes of the registry in Valkey", f"{_MOST_BYTES:,}", size, _MOST_BYTES, "≤"),
+        _row("users in PostgreSQL, of those who were answered", f"{poured:,}", stored, poured, "="),
+        _row("seconds until all are stored", f"{_MOST_DRAIN:g}", drain_seconds, _MOST_DRAIN, "≤"),
+        _row("age of the oldest event in seconds", f"{_MOST_AGE:g}", oldest_seconds, _MOST_AGE, "≤"),
         _row("MiB that the server grew by", f"{_MOST_GROWTH:g}", (after - memory) / 2**20, _MOST_GROWTH, "≤"),
         Row(
             figure="a call of a new user after the flood: median",
@@ -97,15 +105,43 @@ async def _start(client: Client) -> None:
     await client.admin.StartExperiment(admin.StartExperimentRequest(experiment_id="flood"), metadata=client.metadata)
 
 
-async def _pour(client: Client) -> None:
+async def _pour(client: Client) -> int:
+    """Return how many users were answered."""
     rng = np.random.default_rng(_SEED)
-    poured = 0
+    poured = users = 0
     while poured < _RANDOM:
         chance = 0.0 if poured < _RANDOM / 2 else len(_REAL) * _REAL_SHARE
         sources = [str(rng.choice(_REAL)) if rng.random() < chance else rng.bytes(6).hex() for _ in range(_BATCH)]
         requests = [_request(f"flood-{poured}-{n}", source) for n, source in enumerate(sources)]
         await client.allocation.AllocateUsers(pb.AllocateUsersRequest(requests=requests), metadata=client.metadata)
+        users += _BATCH
         poured += sum(source not in _REAL for source in sources)
+    return users
+
+
+async def _drain(redis: "Redis[Any]") -> tuple[float, float]:
+    """Wait until every event is stored. Return the seconds that took, and the greatest age of an event meanwhile."""
+    begin, oldest = time.perf_counter(), 0.0
+    while time.perf_counter() - begin < _PATIENCE_SECONDS:
+        backlog = await streams.backlog(redis, 0)
+        if not backlog.events:
+            break
+        oldest = max(oldest, backlog.age)
+        await asyncio.sleep(0.2)
+    return time.perf_counter() - begin, oldest
+
+
+async def _stored(installation: Installation) -> int:
+    """Return how many users of the flood PostgreSQL has."""
+    stores = find_running(installation.path)
+    assert stores is not None
+    connection = await connect(stores.postgres_dsn)
+    try:
+        return int(
+            await connection.fetchval("SELECT count(*) FROM assignments WHERE context ->> 'source' <> 'newsletter'")
+        )
+    finally:
+        await connection.close()
 
 
 async def _probe(client: Client, name: str) -> list[float]:
