@@ -1,7 +1,8 @@
 """How a call ends: gRPC's status codes, and the error that carries one."""
 
-from collections.abc import Sequence
 from enum import IntEnum
+
+from server.transport.rpc.metadata import Pairs, to_fields
 
 
 class Code(IntEnum):
@@ -30,6 +31,7 @@ class StatusError(Exception):
     """Ends a call with a status. `details` is a serialised google.rpc.Status, or empty.
 
     `metadata` is sent with the status: names in lower case, values text, or bytes for names that end in "-bin".
+    Raises ValueError for a code that gRPC has not, and for metadata that may not be sent.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class StatusError(Exception):
         code: int,
         message: str = "",
         details: bytes = b"",
-        metadata: Sequence[tuple[str, str | bytes]] = (),
+        metadata: Pairs = (),
     ) -> None:
+        to_fields(metadata)
         super().__init__(f"{Code(code).name}: {message}")
         self.code = Code(code)
         self.message = message
