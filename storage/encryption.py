@@ -91,6 +91,11 @@ def load_secrets(folder: Path) -> Secrets:
     return Secrets(identity_key, keys)
 
 
+def has_secrets(folder: Path) -> bool:
+    """Return whether a folder has the secrets of an installation."""
+    return all((folder / name).exists() for name in (KEYSET_FILE, IDENTITY_FILE))
+
+
 def prepare_key(folder: Path) -> None:
     """Add a key to the keyset, which encrypts nothing until `use_prepared_key`. Does nothing if there is one already.
 

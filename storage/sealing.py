@@ -1,12 +1,20 @@
-"""Posteriors and cluster models as ciphertexts, each bound to its experiment and version so that it cannot be moved."""
+"""What is published, as ciphertexts: posteriors, cluster models and configurations.
+
+Each is bound to what it is: its kind, its object and its version. So whoever can write to a store can neither make one
+up, nor change it, nor put it where another one belongs.
+"""
 
 import msgspec
 import numpy as np
 
 from allocator.clusters import ClusterModel
 from allocator.errors import ClusterModelUnreadableError
+from allocator.experiment import Experiment
 from allocator.posterior.tables import PosteriorTables
 from storage.encryption import DecryptionError, Secrets
+
+_encode_configuration = msgspec.json.Encoder().encode
+_decode_configuration = msgspec.json.Decoder(Experiment).decode
 
 
 def seal_posterior(secrets: Secrets, experiment_id: str, tables: PosteriorTables) -> bytes:
@@ -61,6 +69,23 @@ def open_model(secrets: Secrets, experiment_id: str, version: int, ciphertext: b
             f"cluster model {version} of experiment {experiment_id!r} is damaged, or its key is missing",
             experiment_id=experiment_id,
         ) from error
+
+
+def seal_configuration(secrets: Secrets, experiment: Experiment) -> bytes:
+    """Encrypt the configuration of an experiment."""
+    where = _associated_data("configuration", experiment.experiment_id, experiment.revision)
+    return secrets.encrypt(_encode_configuration(experiment), where)
+
+
+def open_configuration(secrets: Secrets, experiment_id: str, revision: int, ciphertext: bytes) -> Experiment:
+    """Decrypt a configuration. Raises DecryptionError."""
+    plain = secrets.decrypt(ciphertext, _associated_data("configuration", experiment_id, revision))
+    return _decode_configuration(plain)
+
+
+def reseal_configuration(secrets: Secrets, experiment_id: str, revision: int, ciphertext: bytes) -> bytes:
+    """Encrypt a configuration with the primary key. Raises DecryptionError."""
+    return _reseal(secrets, ciphertext, _associated_data("configuration", experiment_id, revision))
 
 
 def reseal_posterior(secrets: Secrets, experiment_id: str, version: int, ciphertext: bytes) -> bytes:

@@ -19,11 +19,11 @@ from server.allocation.change_feed import ChangeFeed
 from server.allocation.registry import SegmentRegistry
 from server.allocation.snapshot import Snapshot, fitting_tables
 from server.logs import LogThrottle
-from storage.encryption import Secrets
+from storage.encryption import DecryptionError, Secrets
 from storage.redis import client, completeness, published, segment_registry
 from storage.redis.change_notices import ChangeNotice
 from storage.redis.client import Client
-from storage.redis.published import IndexEntry, Published
+from storage.redis.published import IndexEntry, NotSealedError, Published
 from storage.sealing import open_model
 
 log = structlog.get_logger()
@@ -118,9 +118,13 @@ class Catalog:
         """Load an experiment again if this process serves it, and its entry in the index."""
         self._missing.pop(experiment_id, None)
         if experiment_id in self._snapshots:
-            await self._load(experiment_id)
-        experiment = await published.load_experiment(self._redis, experiment_id)
-        if experiment is not None and experiment.state is not ExperimentState.DRAFT:
+            experiment = (await self._load(experiment_id)).experiment
+        else:
+            found = await self._published(experiment_id)
+            if found is None:
+                return
+            experiment = found.experiment
+        if experiment.state is not ExperimentState.DRAFT:
             self.index[experiment.number] = IndexEntry(experiment_id, experiment.state)
 
     async def _take_configuration(self, notice: ChangeNotice) -> None:
@@ -151,7 +155,8 @@ class Catalog:
     async def _compare(self, ids: list[str]) -> None:
         for experiment_id, versions in zip(ids, await published.load_versions(self._redis, ids), strict=True):
             snapshot = self._snapshots[experiment_id]
-            if versions.revision > snapshot.experiment.revision or versions.posterior_version > snapshot.tables.version:
+            known = snapshot.experiment.revision, snapshot.tables.version
+            if versions.newest_revision > known[0] or versions.posterior_version > known[1]:
                 await self._load(experiment_id)
         registries = [self._snapshots[experiment_id].segments for experiment_id in ids]
         revised = await segment_registry.versions(self._redis, [registry.name for registry in registries])
@@ -205,7 +210,7 @@ class Catalog:
         return snapshot
 
     async def _published(self, experiment_id: str) -> Published | None:
-        """Read an experiment from Redis, or from Postgres where Redis is away or incomplete."""
+        """Read an experiment from Redis, or from Postgres where Redis is away, incomplete or not to be believed."""
         try:
             found = await published.load(self._redis, self._secrets, experiment_id)
             if found is not None or await completeness.is_complete(self._redis):
@@ -213,6 +218,15 @@ class Catalog:
         except client.UNREACHABLE:
             if experiment_id in self._snapshots:
                 raise
+        except NotSealedError:  # the reconciler seals it soon
+            pass
+        except DecryptionError:
+            if calls := _throttle.admit(("published", experiment_id)):
+                log.error(
+                    "Redis has an experiment that this installation has not published: PostgreSQL is asked instead",
+                    experiment_id=experiment_id,
+                    calls=calls,
+                )
         return await self._stored.experiment(experiment_id)
 
     async def _model(self, experiment: Experiment, known: Snapshot | None) -> ClusterModel | None:

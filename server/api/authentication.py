@@ -11,6 +11,7 @@ from allocator.errors import KeyInvalidError, KeyMissingError, ScopeMissingError
 from server.allocation.change_feed import ChangeFeed
 from server.clock import Clock
 from server.maintenance.api_keys import hash_key
+from storage.encryption import Secrets
 from storage.postgres.operations.api_keys import ActiveKey
 from storage.redis import api_keys, completeness
 from storage.redis.change_notices import ChangeNotice
@@ -25,8 +26,11 @@ _RELOAD_SECONDS = 1.0  # an unknown key makes the copy be read again, but no mor
 class Authenticator:
     """Checks keys in memory. The copy is read again from Redis after a change notice, and at every poll interval."""
 
-    def __init__(self, redis: Client, changes: ChangeFeed, poll_interval: float, clock: Clock) -> None:
+    def __init__(
+        self, redis: Client, secrets: Secrets, changes: ChangeFeed, poll_interval: float, clock: Clock
+    ) -> None:
         self._redis = redis
+        self._secrets = secrets
         self._clock = clock
         self._poll_interval = poll_interval
         self._keys: Mapping[bytes, ActiveKey] = {}
@@ -48,7 +52,7 @@ class Authenticator:
     async def reload(self) -> None:
         """Read the published keys. A Redis that has lost its data changes nothing."""
         self._reloaded_at = time.monotonic()
-        active = await api_keys.load(self._redis)
+        active = await api_keys.load(self._redis, self._secrets)
         if active != self._keys and (active or await completeness.is_complete(self._redis)):
             self._keys = active
             self._tell_subscribers()

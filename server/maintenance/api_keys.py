@@ -1,5 +1,7 @@
 """API keys: made, replaced by new ones, revoked, and published to the servers.
 
+A machine without the secrets of the installation stores keys, and a worker publishes them within seconds.
+
 A key is the text "samplit_ID_SECRET". Its owner sees the text once; only a hash of it is stored.
 """
 
@@ -12,6 +14,7 @@ from hashlib import sha256
 from allocator.errors import InvalidFieldError
 from allocator.printable import has_controls
 from server.publishing.api_keys import publish_api_keys
+from storage.encryption import Secrets
 from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.pool import Connection
 from storage.redis.client import Client
@@ -56,6 +59,7 @@ def hash_key(text: str) -> bytes:
 async def create(
     connection: Connection,
     redis: Client,
+    secrets: Secrets | None,
     *,
     name: str,
     scopes: Sequence[str],
@@ -73,13 +77,14 @@ async def create(
     if unknown:
         raise InvalidFieldError.of("scope", f"must be one of {', '.join(SCOPES)}; is {unknown[0]!r}")
     key = new_key()
-    await add(connection, redis, key, name=name, scopes=scopes, lifetime=lifetime, actor=actor, now=now)
+    await add(connection, redis, secrets, key, name=name, scopes=scopes, lifetime=lifetime, actor=actor, now=now)
     return key
 
 
 async def add(
     connection: Connection,
     redis: Client,
+    secrets: Secrets | None,
     key: NewKey,
     *,
     name: str,
@@ -99,12 +104,13 @@ async def add(
         actor=actor,
         now=now,
     )
-    await publish_api_keys(connection, redis)
+    await publish_api_keys(connection, redis, secrets)
 
 
 async def rotate(
     connection: Connection,
     redis: Client,
+    secrets: Secrets | None,
     key_id: str,
     *,
     grace: timedelta,
@@ -138,12 +144,14 @@ async def rotate(
         )
         ends_at = now + grace if old.expires_at is None else min(old.expires_at, now + grace)
         await stored_keys.replace(connection, old, key.key_id, expires_at=ends_at, actor=actor, now=now)
-    await publish_api_keys(connection, redis)
+    await publish_api_keys(connection, redis, secrets)
     return key
 
 
-async def revoke(connection: Connection, redis: Client, key_id: str, *, actor: str, now: datetime) -> bool:
+async def revoke(
+    connection: Connection, redis: Client, secrets: Secrets | None, key_id: str, *, actor: str, now: datetime
+) -> bool:
     """Revoke a key for good, and publish those that are left. Return False if no open key has this id."""
     revoked = await stored_keys.revoke(connection, key_id, actor=actor, now=now)
-    await publish_api_keys(connection, redis)
+    await publish_api_keys(connection, redis, secrets)
     return revoked

@@ -3,7 +3,7 @@
 from storage.encryption import Secrets
 from storage.redis import publications
 from storage.redis.client import Client
-from storage.sealing import reseal_model, reseal_posterior
+from storage.sealing import reseal_configuration, reseal_model, reseal_posterior
 
 
 async def reseal_published(redis: Client, secrets: Secrets, experiment_id: str) -> int:
@@ -13,6 +13,10 @@ async def reseal_published(redis: Client, secrets: Secrets, experiment_id: str) 
     """
     sealed = await publications.load_sealed(redis, experiment_id)
     replaced = 0
+    if sealed.configuration is not None and secrets.is_outdated(sealed.configuration[1]):
+        revision, old = sealed.configuration
+        new = reseal_configuration(secrets, experiment_id, revision, old)
+        replaced += await publications.replace_configuration(redis, experiment_id, old, new)
     if sealed.posterior is not None and secrets.is_outdated(sealed.posterior[1]):
         version, old = sealed.posterior
         new = reseal_posterior(secrets, experiment_id, version, old)

@@ -136,7 +136,7 @@ class Checker:
     async def _publish(self, connection: Connection, experiment: Experiment) -> None:
         """Publish the experiment. If Redis is out of reach, the reconciler publishes it when it is back."""
         with suppress(*UNREACHABLE):
-            await publish_current(connection, self._redis, experiment.experiment_id)
+            await publish_current(connection, self._redis, self._secrets, experiment.experiment_id)
 
     async def _accept(
         self, connection: Connection, experiment: Experiment, recommendation: Recommendation

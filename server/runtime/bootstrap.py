@@ -6,7 +6,7 @@ from server.clock import Clock
 from server.maintenance import api_keys
 from server.maintenance.shard_epochs import examine, open_shard
 from server.settings import Settings
-from storage.encryption import load_secrets, write_secret
+from storage.encryption import Secrets, load_secrets, write_secret
 from storage.postgres.experiments import experiments
 from storage.postgres.operations import audit
 from storage.postgres.pool import Connection, connect
@@ -35,7 +35,7 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
             secrets = load_secrets(settings.secrets_directory)
             fingerprint = await agree_on_installation(connection, secrets.identity_fingerprint, settings.shards)
             await installation.agree_on_installation(redis, fingerprint)
-            await _first_key(settings, connection, redis, clock)
+            await _first_key(settings, connection, redis, secrets, clock)
             if not await experiments.progress(connection):  # a new installation: there is nothing to refill Redis with
                 for shard in range(settings.shards):
                     await open_shard(connection, redis, shard)
@@ -48,13 +48,14 @@ async def prepare_stores(settings: Settings, clock: Clock) -> None:
         await redis.aclose()
 
 
-async def _first_key(settings: Settings, connection: Connection, redis: Client, clock: Clock) -> None:
+async def _first_key(settings: Settings, connection: Connection, redis: Client, secrets: Secrets, clock: Clock) -> None:
     """Store the key of the file api.key, with every scope: the CLI uses it, and so does the first grpcurl call."""
     if not settings.api_key_file.exists():
         write_secret(settings.api_key_file, api_keys.new_key().text)
     await api_keys.add(
         connection,
         redis,
+        secrets,
         api_keys.read_key(settings.api_key_file.read_text().strip()),
         name="first key",
         scopes=api_keys.SCOPES,

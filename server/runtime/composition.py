@@ -4,6 +4,7 @@ import asyncio
 from typing import Self
 
 import grpc
+import structlog
 
 from allocator.context import load_tables
 from allocator.kernels import warm_up
@@ -14,6 +15,7 @@ from server.api.authentication import Authenticator
 from server.api.health import HealthReporter
 from server.api.interceptor import AuthInterceptor
 from server.clock import Clock
+from server.publishing.api_keys import publish_api_keys
 from server.runtime import control_plane
 from server.runtime.control_plane import ControlPlane
 from server.runtime.data_plane import compose_data_plane
@@ -22,11 +24,15 @@ from server.runtime.grpc_servers import Health, listen, server_options
 from server.settings import Settings
 from server.tasks import end, run_together
 from storage.encryption import load_secrets
+from storage.postgres import pool as postgres_pool
 from storage.postgres.pool import Pool, close_pool, create_pool
+from storage.redis import client as redis_client
 from storage.redis.client import Client, create_client
 from storage.redis.function_library import prepare
 
+log = structlog.get_logger()
 _POOL_SIZE = 8
+_PUBLISH_SECONDS = 2.0
 
 
 class Application:
@@ -36,9 +42,9 @@ class Application:
         """Compose everything and bind the ports. Use `start` instead."""
         self._pool = pool
         self._redis = redis
-        secrets = load_secrets(settings.secrets_directory)
+        secrets = self._secrets = load_secrets(settings.secrets_directory)
         self.data_plane = compose_data_plane(settings, secrets, pool, redis)
-        self._authenticator = Authenticator(redis, self.data_plane.changes, settings.poll_interval, clock)
+        self._authenticator = Authenticator(redis, secrets, self.data_plane.changes, settings.poll_interval, clock)
         self._training_queue = TrainingQueue(settings.stores[0], pool)
         self._health = Health((SERVICE, *control_plane.SERVICES))
         self._health_reporter = self._compose_health_reporter(settings)
@@ -105,8 +111,17 @@ class Application:
             self._health.set,
         )
 
+    async def _publish_keys(self) -> None:
+        """Publish the API keys where only workers of the release before run, which cannot encrypt them."""
+        try:
+            async with asyncio.timeout(_PUBLISH_SECONDS), self._pool.acquire() as connection:
+                await publish_api_keys(connection, self._redis, self._secrets)
+        except (*redis_client.UNREACHABLE, *postgres_pool.UNREACHABLE) as error:
+            log.warning("API keys are not published: the reconciler will", error=repr(error))
+
     async def _serve(self) -> None:
         data_plane = self.data_plane
+        await self._publish_keys()
         await self._authenticator.reload()
         await data_plane.catalog.load_index()
         self._background = asyncio.create_task(

@@ -70,7 +70,7 @@ class ControlPlane:
     @property
     def writes(self) -> Writes:
         """Carries out the writes of every service."""
-        return Writes(self.pool, self.redis, self.catalog, self.clock)
+        return Writes(self.pool, self.redis, self.secrets, self.catalog, self.clock)
 
     @property
     def tokens(self) -> PageTokens:

@@ -49,7 +49,7 @@ async def run_worker(settings: Settings, clock: Clock, ready: asyncio.Event) -> 
         await prepare(redis, allow_volatile=settings.allow_volatile_redis)
         faults = Faults(clock)
         publisher = PosteriorPublisher(pool, redis, secrets, clock, settings.publish_interval, faults)
-        reconciler = Reconciler(pool, redis, clock, publisher.mark_changed, faults)
+        reconciler = Reconciler(pool, redis, secrets, clock, publisher.mark_changed, faults)
         await reconciler.run_once()
         shard_balance = ShardBalance(dsn, settings.shards)
         labeller = Labeller(secrets)

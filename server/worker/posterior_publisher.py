@@ -68,4 +68,4 @@ class PosteriorPublisher:
             if experiment is None:
                 return
             posterior = await advance_posterior(connection, self._secrets, experiment, self._clock)
-        await publish(self._redis, Publication(experiment, posterior))
+        await publish(self._redis, self._secrets, Publication(experiment, posterior))

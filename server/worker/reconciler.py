@@ -11,6 +11,7 @@ from server.publishing.api_keys import publish_api_keys
 from server.publishing.publish import publish
 from server.publishing.segments import publish_segments
 from server.tasks import repeat
+from storage.encryption import Secrets
 from storage.postgres.counts import counts, traffic
 from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.experiments.experiments import Progress
@@ -33,6 +34,7 @@ class Reconciler:
         self,
         pool: Pool,
         redis: Client,
+        secrets: Secrets,
         clock: Clock,
         on_counts_changed: Callable[[set[int]], None],
         faults: Faults,
@@ -40,6 +42,7 @@ class Reconciler:
         """`on_counts_changed` is called with the numbers of experiments whose counts no posterior contains yet."""
         self._pool = pool
         self._redis = redis
+        self._secrets = secrets
         self._clock = clock
         self._on_counts_changed = on_counts_changed
         self._faults = faults
@@ -56,7 +59,7 @@ class Reconciler:
         async with self._pool.acquire() as connection:
             await installation.agree_on_installation(self._redis, await installation_fingerprint(connection))
             was_complete = await completeness.is_complete(self._redis)
-            await publish_api_keys(connection, self._redis)
+            await publish_api_keys(connection, self._redis, self._secrets)
             progress = await experiments.progress(connection)
             for start in range(0, len(progress), _EXPERIMENTS_AT_A_TIME):
                 chunk = progress[start : start + _EXPERIMENTS_AT_A_TIME]
@@ -83,4 +86,4 @@ class Reconciler:
         publication = await posteriors.load_publication(connection, experiment_id)
         if publication is not None:
             await publish_segments(connection, self._redis, publication.experiment.number)
-            await publish(self._redis, publication)
+            await publish(self._redis, self._secrets, publication)

@@ -79,7 +79,7 @@ class Resegmenter:
         await publish_segments(connection, self._redis, number)  # before a server may need the number of a segment
         publication = await self._let_serve(connection, target, experiment_id)
         if publication is not None:
-            await publish(self._redis, publication)
+            await publish(self._redis, self._secrets, publication)
             log.info("segmentation serves", experiment=experiment_id, version=target.version)
 
     async def _choose_segments(self, connection: Connection, target: PendingSegmentation, experiment_id: str) -> None:

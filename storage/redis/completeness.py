@@ -10,7 +10,7 @@ async def forget_all(client: Client) -> None:
     The segment registries stay: they may be ahead of Postgres.
     """
     await client.delete(keys.PUBLISHED)
-    for name in (keys.INDEX, keys.API_KEYS):
+    for name in (keys.INDEX, keys.API_KEYS, keys.SEALED_API_KEYS):
         await client.delete(name)
     async for name in client.scan_iter(match=keys.experiment("*"), count=1_000):
         await client.delete(name)

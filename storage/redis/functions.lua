@@ -222,16 +222,19 @@ local function restore_segments(keys, args)
   return 1
 end
 
--- KEYS: an experiment's hash. ARGV: revision, posterior version, posterior ('' with version -1), configuration.
--- Stores the newer configuration and the newer posterior in one step: versions never go backwards. The configuration may
--- be left out; where it is needed then, nothing is stored and the answer is -1. Else the answer has bit 1 where the
--- configuration changed, and bit 2 where the posterior did.
+-- KEYS: an experiment's hash. ARGV: revision, posterior version, posterior ('' with version -1), configuration encrypted,
+-- and as text. Stores the newer configuration and the newer posterior in one step: versions never go backwards. The
+-- configuration may be left out; where it is needed then, nothing is stored and the answer is -1. Else the answer has bit
+-- 1 where the configuration changed, and bit 2 where the posterior did. The text is for servers of the release before.
 local function publish_experiment(keys, args)
-  local known = redis.call('HMGET', keys[1], 'config:version', 'posterior:version')
+  local known = redis.call('HMGET', keys[1], 'sealed:version', 'posterior:version', 'config:version')
   local changed = 0
   if tonumber(args[1]) > tonumber(known[1] or '-1') then
     if not args[4] then return -1 end
-    redis.call('HSET', keys[1], 'config:version', args[1], 'config', args[4])
+    redis.call('HSET', keys[1], 'sealed:version', args[1], 'sealed', args[4])
+    if tonumber(args[1]) > tonumber(known[3] or '-1') then
+      redis.call('HSET', keys[1], 'config:version', args[1], 'config', args[5])
+    end
     changed = 1
   end
   if tonumber(args[2]) > tonumber(known[2] or '-1') then

@@ -4,7 +4,8 @@
 """
 
 INDEX = "samplit:index"  # hash: experiment number -> "STATE experiment_id", of all but drafts
-API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope"
+API_KEYS = "samplit:keys"  # hash: secret hash -> "key_id scope scope", for servers of the release before alone
+SEALED_API_KEYS = "samplit:keys:sealed"  # hash: secret hash -> the same, encrypted: these are believed
 BOTS = "samplit:bots"  # hash: "number day" -> requests of bots that Postgres does not know yet
 PUBLISHED = "samplit:published"  # exists while everything that Postgres has to publish is published here
 INSTALLATION = "samplit:installation"  # fingerprint of the installation that this Redis belongs to

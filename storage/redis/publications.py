@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import msgspec
 
 from allocator.experiment import Experiment, ExperimentState
+from storage.encryption import Secrets
 from storage.publication import Publication
 from storage.redis import change_notices, function_library, keys
 from storage.redis.client import Client, read_hash
+from storage.sealing import seal_configuration
 
 _encode_config = msgspec.json.Encoder().encode
 _NO_POSTERIOR = -1, b""
@@ -22,13 +24,14 @@ _MODEL = b"model:"
 
 @dataclass(frozen=True)
 class SealedStates:
-    """The posterior with its version, and the cluster models by version, as ciphertexts."""
+    """The configuration and the posterior with their versions, and the cluster models by version, as ciphertexts."""
 
+    configuration: tuple[int, bytes] | None
     posterior: tuple[int, bytes] | None
     models: Mapping[int, bytes]
 
 
-async def publish(client: Client, publication: Publication) -> None:
+async def publish(client: Client, secrets: Secrets, publication: Publication) -> None:
     """Publish a configuration and its posterior in one step, and tell the servers what changed.
 
     The configuration is sent only if Redis has an older one.
@@ -40,7 +43,8 @@ async def publish(client: Client, publication: Publication) -> None:
     changed: int = await function_library.call(client, name, [key], *arguments)
     if changed == _CONFIGURATION_NEEDED:
         await _publish_index_entry(client, experiment)
-        changed = await function_library.call(client, name, [key], *arguments, _encode_config(experiment))
+        forms = seal_configuration(secrets, experiment), _encode_config(experiment)
+        changed = await function_library.call(client, name, [key], *arguments, *forms)
     if changed & _CONFIGURATION_CHANGED:
         await change_notices.send(client, "config", experiment.experiment_id)
     elif changed:
@@ -55,12 +59,18 @@ async def publish_model(client: Client, experiment_id: str, version: int, cipher
 async def load_sealed(client: Client, experiment_id: str) -> SealedStates:
     """Return what is published of an experiment and encrypted."""
     fields = await read_hash(client, keys.experiment(experiment_id))
-    version, posterior = fields.get(b"posterior:version"), fields.get(b"posterior")
-    sealed = None if version is None or posterior is None else (int(version), posterior)
+    configuration = _versioned(fields.get(b"sealed:version"), fields.get(b"sealed"))
+    posterior = _versioned(fields.get(b"posterior:version"), fields.get(b"posterior"))
     models = {
         int(name.removeprefix(_MODEL)): ciphertext for name, ciphertext in fields.items() if name.startswith(_MODEL)
     }
-    return SealedStates(sealed, models)
+    return SealedStates(configuration, posterior, models)
+
+
+async def replace_configuration(client: Client, experiment_id: str, old: bytes, new: bytes) -> bool:
+    """Replace a ciphertext by another one of the same configuration. Returns False if it is not published any more."""
+    key = keys.experiment(experiment_id)
+    return bool(await function_library.call(client, "replace_value", [key], "sealed", old, new))
 
 
 async def replace_posterior(client: Client, experiment_id: str, old: bytes, new: bytes) -> bool:
@@ -73,6 +83,10 @@ async def replace_model(client: Client, experiment_id: str, version: int, old: b
     """Replace a ciphertext by another one of the same model. Returns False if it is not published any more."""
     key = keys.experiment(experiment_id)
     return bool(await function_library.call(client, "replace_value", [key], f"model:{version}", old, new))
+
+
+def _versioned(version: bytes | None, ciphertext: bytes | None) -> tuple[int, bytes] | None:
+    return None if version is None or ciphertext is None else (int(version), ciphertext)
 
 
 async def _publish_index_entry(client: Client, experiment: Experiment) -> None:

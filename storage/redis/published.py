@@ -1,19 +1,25 @@
-"""Reading what is published: experiments, cluster models, and the index of experiments that have started."""
+"""Reading what is published: experiments, cluster models, and the index of experiments that have started.
+
+Configurations are published in two forms for one release: as text, which servers of the release before read, and
+encrypted. Only the encrypted ones are believed.
+"""
 
 from dataclasses import dataclass
 from typing import cast
-
-import msgspec
 
 from allocator.experiment import Experiment, ExperimentState
 from allocator.posterior.tables import PosteriorTables
 from storage.encryption import Secrets
 from storage.redis import keys
 from storage.redis.client import Client, read_hash
-from storage.sealing import open_posterior
+from storage.sealing import open_configuration, open_posterior
 
 _CHANGES = b"#changes"
-_decode_config = msgspec.json.Decoder(Experiment).decode
+_FIELDS = ["sealed:version", "sealed", "posterior:version", "posterior", "config:version"]
+
+
+class NotSealedError(Exception):
+    """The configuration is published as text only, which is not believed."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,19 @@ class Published:
 
 @dataclass(frozen=True)
 class Versions:
-    """The versions of an experiment that are published; -1 where none is."""
+    """The versions of an experiment that are published; -1 where none is.
+
+    text_revision: of the configuration in the form of the release before.
+    """
 
     revision: int
     posterior_version: int
+    text_revision: int
+
+    @property
+    def newest_revision(self) -> int:
+        """Return the revision of the configuration that was published last, by whichever release."""
+        return max(self.revision, self.text_revision)
 
 
 @dataclass(frozen=True)
@@ -40,22 +55,27 @@ class IndexEntry:
     state: ExperimentState
 
 
-async def load_experiment(client: Client, experiment_id: str) -> Experiment | None:
-    """Return the published configuration, or None."""
-    config = await client.hget(keys.experiment(experiment_id), "config")
-    return None if config is None else _decode_config(config)
-
-
 async def load(client: Client, secrets: Secrets, experiment_id: str) -> Published | None:
-    """Return the published experiment, or None. Raises DecryptionError if its posterior cannot be read."""
-    row = await client.hmget(keys.experiment(experiment_id), "config", "posterior:version", "posterior")
-    config, version, ciphertext = cast("list[bytes | None]", row)
-    if config is None:
-        return None
+    """Return the published experiment, or None.
+
+    Raises:
+        NotSealedError: a publisher of the release before has published it last.
+        DecryptionError: this installation has not published its configuration or its posterior.
+    """
+    key = keys.experiment(experiment_id)
+    row = cast("list[bytes | None]", await client.hmget(key, _FIELDS))
+    revision, sealed, version, ciphertext, text_revision = row
+    if revision is None or sealed is None:
+        if text_revision is None:
+            return None
+        raise NotSealedError(experiment_id)
+    if int(revision) < _version(text_revision):
+        raise NotSealedError(experiment_id)
+    experiment = open_configuration(secrets, experiment_id, int(revision), sealed)
     posterior = None
     if version is not None and ciphertext is not None:
         posterior = open_posterior(secrets, experiment_id, int(version), ciphertext)
-    return Published(_decode_config(config), posterior)
+    return Published(experiment, posterior)
 
 
 async def load_model(client: Client, experiment_id: str, version: int) -> bytes | None:
@@ -67,9 +87,9 @@ async def load_versions(client: Client, experiment_ids: list[str]) -> list[Versi
     """Return the published versions of each experiment, in the order of the ids."""
     async with client.pipeline(transaction=False) as pipe:
         for experiment_id in experiment_ids:
-            pipe.hmget(keys.experiment(experiment_id), "config:version", "posterior:version")
+            pipe.hmget(keys.experiment(experiment_id), "sealed:version", "posterior:version", "config:version")
         rows = await pipe.execute()
-    return [Versions(_version(revision), _version(posterior_version)) for revision, posterior_version in rows]
+    return [Versions(*map(_version, row)) for row in rows]
 
 
 async def load_index(client: Client) -> dict[int, IndexEntry]:

@@ -31,7 +31,7 @@ from server.runtime.bootstrap import prepare_stores
 from server.runtime.composition import Application
 from server.runtime.worker import run_worker
 from server.settings import Settings
-from storage.encryption import load_secrets
+from storage.encryption import Secrets, load_secrets
 from storage.postgres.events.labels import Labeller
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -59,6 +59,10 @@ class Service:
     def admin(self) -> Any:
         """Return the stub of ExperimentService."""
         return self.services[0][0]
+
+    @property
+    def secrets(self) -> Secrets:
+        return load_secrets(self.settings.secrets_directory)
 
     @property
     def metadata(self) -> list[tuple[str, str]]:

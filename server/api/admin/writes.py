@@ -14,6 +14,7 @@ from server.api.fields import Fields, check_slug
 from server.clock import Clock
 from server.publishing.publish import publish
 from server.publishing.segments import publish_segments
+from storage.encryption import Secrets
 from storage.postgres.experiments import experiments, posteriors
 from storage.postgres.operations import idempotency
 from storage.postgres.pool import Connection, Pool
@@ -37,10 +38,11 @@ class WriteRequest(Protocol):
 class Writes:
     """Carries out the writes of the control plane."""
 
-    def __init__(self, pool: Pool, redis: Client, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, pool: Pool, redis: Client, secrets: Secrets, catalog: Catalog, clock: Clock) -> None:
         """`catalog` is refreshed after a write, so that the caller's next call to this process sees the change."""
         self._pool = pool
         self._redis = redis
+        self._secrets = secrets
         self._catalog = catalog
         self._clock = clock
 
@@ -72,7 +74,7 @@ class Writes:
                     connection, request.request_id, fingerprint, answer.SerializeToString(), self._clock()
                 )
             publication = Publication(experiment, await posteriors.load(connection, experiment.number))
-        await publish(self._redis, publication)
+        await publish(self._redis, self._secrets, publication)
         await self._catalog.refresh(experiment.experiment_id)
         return answer
 

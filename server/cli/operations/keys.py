@@ -18,7 +18,7 @@ from server.clock import system_clock
 from server.maintenance import api_keys
 from server.maintenance.api_keys import NewKey
 from server.settings import Settings
-from storage.encryption import write_secret
+from storage.encryption import Secrets, has_secrets, load_secrets, write_secret
 from storage.postgres.operations import api_keys as stored_keys
 from storage.postgres.operations.api_keys import ApiKey
 
@@ -106,14 +106,28 @@ def _is_own_key(settings: Settings, key_id: str) -> bool:
 async def _create(settings: Settings, name: str, scopes: tuple[str, ...], lifetime: timedelta | None) -> NewKey:
     async with open_postgres(settings) as connection, open_redis(settings) as redis:
         return await api_keys.create(
-            connection, redis, name=name, scopes=scopes, lifetime=lifetime, actor=_ACTOR, now=system_clock()
+            connection,
+            redis,
+            _secrets(settings),
+            name=name,
+            scopes=scopes,
+            lifetime=lifetime,
+            actor=_ACTOR,
+            now=system_clock(),
         )
 
 
 async def _rotate(settings: Settings, key_id: str, grace: timedelta, lifetime: timedelta | None) -> NewKey:
     async with open_postgres(settings) as connection, open_redis(settings) as redis:
         return await api_keys.rotate(
-            connection, redis, key_id, grace=grace, lifetime=lifetime, actor=_ACTOR, now=system_clock()
+            connection,
+            redis,
+            _secrets(settings),
+            key_id,
+            grace=grace,
+            lifetime=lifetime,
+            actor=_ACTOR,
+            now=system_clock(),
         )
 
 
@@ -124,4 +138,9 @@ async def _list(settings: Settings) -> list[ApiKey]:
 
 async def _revoke(settings: Settings, key_id: str) -> bool:
     async with open_postgres(settings) as connection, open_redis(settings) as redis:
-        return await api_keys.revoke(connection, redis, key_id, actor=_ACTOR, now=system_clock())
+        return await api_keys.revoke(connection, redis, _secrets(settings), key_id, actor=_ACTOR, now=system_clock())
+
+
+def _secrets(settings: Settings) -> Secrets | None:
+    """Return the secrets of the installation, or None if this machine has none: then none are made."""
+    return load_secrets(settings.secrets_directory) if has_secrets(settings.secrets_directory) else None

@@ -47,7 +47,14 @@ async def test_a_key_expires_while_it_is_in_use(service: Service, clock: Clock, 
     await service.running()
     connection = await connect(dsn)
     key = await api_keys.create(
-        connection, redis, name="edge", scopes=api_keys.SCOPES, lifetime=timedelta(hours=1), actor="cli", now=clock.now
+        connection,
+        redis,
+        service.secrets,
+        name="edge",
+        scopes=api_keys.SCOPES,
+        lifetime=timedelta(hours=1),
+        actor="cli",
+        now=clock.now,
     )
     await connection.close()
     await eventually(lambda: is_accepted(service, key))
@@ -61,8 +68,22 @@ async def test_a_new_key_replaces_an_old_one(service: Service, clock: Clock, dsn
     await service.running()
     connection = await connect(dsn)
     by_cli = {"actor": "cli", "now": clock.now}
-    old = await api_keys.create(connection, redis, name="edge", scopes=api_keys.SCOPES, **by_cli)
-    new = await api_keys.rotate(connection, redis, old.key_id, grace=timedelta(hours=2), **by_cli)
+    old = await api_keys.create(
+        connection,
+        redis,
+        service.secrets,
+        name="edge",
+        scopes=api_keys.SCOPES,
+        **by_cli,
+    )
+    new = await api_keys.rotate(
+        connection,
+        redis,
+        service.secrets,
+        old.key_id,
+        grace=timedelta(hours=2),
+        **by_cli,
+    )
     await eventually(lambda: is_accepted(service, new))
     assert await is_accepted(service, old)
     stored = {key.key_id: key for key in await stored_keys.list_all(connection)}
@@ -84,11 +105,35 @@ async def test_a_new_key_works_as_long_as_the_old_one_was_made_for(
     connection = await connect(dsn)
     month, day = timedelta(days=30), timedelta(days=1)
     old = await api_keys.create(
-        connection, redis, name="edge", scopes=("admin",), lifetime=month, actor="cli", now=clock.now
+        connection,
+        redis,
+        service.secrets,
+        name="edge",
+        scopes=("admin",),
+        lifetime=month,
+        actor="cli",
+        now=clock.now,
     )
     clock.advance(days=29.5)
-    new = await api_keys.rotate(connection, redis, old.key_id, grace=day, actor="cli", now=clock.now)
-    newest = await api_keys.rotate(connection, redis, new.key_id, grace=day, lifetime=day, actor="cli", now=clock.now)
+    new = await api_keys.rotate(
+        connection,
+        redis,
+        service.secrets,
+        old.key_id,
+        grace=day,
+        actor="cli",
+        now=clock.now,
+    )
+    newest = await api_keys.rotate(
+        connection,
+        redis,
+        service.secrets,
+        new.key_id,
+        grace=day,
+        lifetime=day,
+        actor="cli",
+        now=clock.now,
+    )
     stored = {key.key_id: key for key in await stored_keys.list_all(connection)}
     assert stored[old.key_id].expires_at == stored[old.key_id].created_at + month, "a grace does not lengthen a life"
     assert stored[newest.key_id].expires_at == clock.now + day
@@ -102,11 +147,19 @@ async def test_only_keys_that_work_are_replaced(dsn: str, redis: Redis, clock: C
     by_cli = {"actor": "cli", "now": clock.now}
     day = timedelta(days=1)
     replaced, revoked, expired_key = [
-        await api_keys.create(connection, redis, name=name, scopes=("admin",), lifetime=day, **by_cli)
+        await api_keys.create(
+            connection,
+            redis,
+            None,
+            name=name,
+            scopes=("admin",),
+            lifetime=day,
+            **by_cli,
+        )
         for name in ("replaced", "revoked", "expired")
     ]
-    await api_keys.rotate(connection, redis, replaced.key_id, grace=day, **by_cli)
-    await api_keys.revoke(connection, redis, revoked.key_id, **by_cli)
+    await api_keys.rotate(connection, redis, None, replaced.key_id, grace=day, **by_cli)
+    await api_keys.revoke(connection, redis, None, revoked.key_id, **by_cli)
     for key_id, now in (
         ("unknown", clock.now),
         (replaced.key_id, clock.now),
@@ -120,4 +173,12 @@ async def test_only_keys_that_work_are_replaced(dsn: str, redis: Redis, clock: C
 
 async def refuses_to_rotate(connection: asyncpg.Connection, redis: Redis, key_id: str, **when: object) -> None:
     with pytest.raises(InvalidFieldError, match=key_id):
-        await api_keys.rotate(connection, redis, key_id, grace=timedelta(0), actor="cli", **when)
+        await api_keys.rotate(
+            connection,
+            redis,
+            None,
+            key_id,
+            grace=timedelta(0),
+            actor="cli",
+            **when,
+        )

@@ -298,9 +298,9 @@ async def test_keys_leave_events_without_secrets(service: Service, clock: Clock,
     await prepare_stores(service.settings, clock)  # a second start creates no second key
     connection = await connect(dsn)
     by_cli = {"actor": "cli", "now": clock.now}
-    key = await api_keys.create(connection, redis, name="edge", scopes=("allocate",), **by_cli)
-    assert await api_keys.revoke(connection, redis, key.key_id, **by_cli)
-    assert not await api_keys.revoke(connection, redis, key.key_id, **by_cli)
+    key = await api_keys.create(connection, redis, service.secrets, name="edge", scopes=("allocate",), **by_cli)
+    assert await api_keys.revoke(connection, redis, service.secrets, key.key_id, **by_cli)
+    assert not await api_keys.revoke(connection, redis, service.secrets, key.key_id, **by_cli)
     first = {"key_id": service.key.split("_")[1], "name": "first key", "scopes": ["allocate", "admin"]}
     made = {"key_id": key.key_id, "name": "edge", "scopes": ["allocate"]}
     events = [
@@ -321,14 +321,21 @@ async def test_keys_leave_events_without_secrets(service: Service, clock: Clock,
 async def test_events_name_the_key_beside_its_id(service: Service, dsn: str, redis: Redis, clock: Clock) -> None:
     connection = await connect(dsn)
     key = await api_keys.create(
-        connection, redis, name="reporting", scopes=("admin",), lifetime=timedelta(days=1), actor="cli", now=clock.now
+        connection,
+        redis,
+        service.secrets,
+        name="reporting",
+        scopes=("admin",),
+        lifetime=timedelta(days=1),
+        actor="cli",
+        now=clock.now,
     )
     await service.running(experiment_id="by-first")
     as_reporting = [("authorization", f"Bearer {key.text}")]
     await service.admin.PauseExperiment(
         experiment_service_pb2.PauseExperimentRequest(experiment_id="by-first"), metadata=as_reporting
     )
-    await api_keys.revoke(connection, redis, key.key_id, actor="cli", now=clock.now)
+    await api_keys.revoke(connection, redis, service.secrets, key.key_id, actor="cli", now=clock.now)
     await connection.close()
     events = (await service.call("ListAuditEvents")).events
     assert [(event.action, event.actor, event.actor_name) for event in events] == [

@@ -208,7 +208,7 @@ async def test_keys_and_scopes(service: Service, clock: Clock) -> None:
         actor="test",
         now=clock.now,
     )
-    await api_keys.publish(redis, await stored_keys.active(connection))
+    await api_keys.publish(redis, service.secrets, await stored_keys.active(connection))
     await service.application._authenticator.reload()
     edge = [("authorization", f"Bearer {key.text}")]
     refusal = await refused(service.admin.ListExperiments(request, metadata=edge))
@@ -218,7 +218,7 @@ async def test_keys_and_scopes(service: Service, clock: Clock) -> None:
     allocate = pb.AllocateUserRequest(experiment_id="cta", user_identifier="u1")
     assert (await service.allocation.AllocateUser(allocate, metadata=edge)).variant_id
     assert await stored_keys.revoke(connection, key.key_id, actor="test", now=clock.now)
-    await api_keys.publish(redis, await stored_keys.active(connection))
+    await api_keys.publish(redis, service.secrets, await stored_keys.active(connection))
     await service.application._authenticator.reload()
     refusal = await refused(service.allocation.AllocateUser(allocate, metadata=edge))
     assert refusal.reason == "KEY_INVALID"

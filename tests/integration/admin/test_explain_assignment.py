@@ -16,6 +16,7 @@ from samplit.admin.v1 import experiment_pb2
 from samplit.admin.v1 import experiment_service_pb2 as admin
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 
+from storage.encryption import Secrets
 from storage.postgres.pool import connect
 from storage.publication import Publication
 from storage.redis import publications
@@ -246,8 +247,8 @@ async def test_variants_that_no_posterior_knows_yet(
     """Without a published posterior servers decide by the prior of the current variants."""
     whole = publications.publish
 
-    async def without_posterior(client: Client, publication: Publication) -> None:
-        await whole(client, replace(publication, posterior=None))
+    async def without_posterior(client: Client, secrets: Secrets, publication: Publication) -> None:
+        await whole(client, secrets, replace(publication, posterior=None))
 
     monkeypatch.setattr(publications, "publish", without_posterior)
     running = await service.running(baseline_share=0.0)

@@ -33,18 +33,33 @@ async def test_a_key_opens_what_its_scopes_say_until_it_is_revoked(
     service: Service, connection: asyncpg.Connection, redis: Redis, clock: Clock
 ) -> None:
     by_test: dict[str, Any] = {"actor": "test", "now": clock.now}
-    key = await api_keys.create(connection, redis, name="edge", scopes=("allocate",), **by_test)
+    key = await api_keys.create(
+        connection,
+        redis,
+        service.secrets,
+        name="edge",
+        scopes=("allocate",),
+        **by_test,
+    )
     assert api_keys.read_key(key.text) == key
     assert key.text not in repr(key)
-    active = await published_keys.load(redis)
+    active = await published_keys.load(redis, service.secrets)
     assert (active[key.secret_hash].key_id, active[key.secret_hash].scopes) == (key.key_id, ("allocate",))
-    await api_keys.add(connection, redis, key, name="once more", scopes=("admin",), **by_test)
+    await api_keys.add(
+        connection,
+        redis,
+        service.secrets,
+        key,
+        name="once more",
+        scopes=("admin",),
+        **by_test,
+    )
     stored = {each.key_id: each for each in await stored_keys.list_all(connection)}
     assert (stored[key.key_id].name, stored[key.key_id].scopes) == ("edge", ("allocate",))
-    assert await api_keys.revoke(connection, redis, key.key_id, **by_test)
-    assert key.secret_hash not in await published_keys.load(redis)
-    assert not await api_keys.revoke(connection, redis, key.key_id, **by_test)
-    assert not await api_keys.revoke(connection, redis, "unknown", **by_test)
+    assert await api_keys.revoke(connection, redis, service.secrets, key.key_id, **by_test)
+    assert key.secret_hash not in await published_keys.load(redis, service.secrets)
+    assert not await api_keys.revoke(connection, redis, service.secrets, key.key_id, **by_test)
+    assert not await api_keys.revoke(connection, redis, service.secrets, "unknown", **by_test)
 
 
 async def test_an_unknown_scope_is_refused_and_nothing_is_stored(
@@ -52,7 +67,15 @@ async def test_an_unknown_scope_is_refused_and_nothing_is_stored(
 ) -> None:
     before = await stored_keys.list_all(connection)
     with pytest.raises(InvalidFieldError, match="scope: must be one of allocate, admin; is 'root'"):
-        await api_keys.create(connection, redis, name="x", scopes=("admin", "root"), actor="test", now=clock.now)
+        await api_keys.create(
+            connection,
+            redis,
+            service.secrets,
+            name="x",
+            scopes=("admin", "root"),
+            actor="test",
+            now=clock.now,
+        )
     assert await stored_keys.list_all(connection) == before
 
 

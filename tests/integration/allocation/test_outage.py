@@ -214,7 +214,7 @@ async def test_a_reconciliation_does_not_declare_what_was_lost_meanwhile_complet
 ) -> None:
     await service.running()
     pool = await create_pool(dsn, size=1)
-    reconciler = Reconciler(pool, redis, clock, lambda _: None, Faults(clock))
+    reconciler = Reconciler(pool, redis, service.secrets, clock, lambda _: None, Faults(clock))
     await reconciler.run_once()
     assert await completeness.is_complete(redis)
 
@@ -245,11 +245,11 @@ async def test_segments_are_restored_although_another_publisher_came_first(
     )
     await service.running(segmentation=segmentation)
     pool = await create_pool(dsn, size=2)
-    reconciler = Reconciler(pool, redis, clock, lambda _: None, Faults(clock))
+    reconciler = Reconciler(pool, redis, service.secrets, clock, lambda _: None, Faults(clock))
     await reconciler.run_once()
     await redis.flushall()
     async with pool.acquire() as connection:
-        await publish_current(connection, redis, "cta")
+        await publish_current(connection, redis, service.secrets, "cta")
     await reconciler.run_once()
     assert await redis.hgetall(keys.segments(1, 1))
     await pool.close()
