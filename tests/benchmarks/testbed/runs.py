@@ -1,13 +1,16 @@
 """Runs of the load generator against a server, in rounds that take turns, and the rows that come of them."""
 
+import asyncio
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from tests.benchmarks.load import messages
 from tests.benchmarks.load.program import Load, Report, send
@@ -16,7 +19,9 @@ from tests.benchmarks.testbed.testbed import Target, Testbed, interval
 
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 SECONDS = float(os.environ.get("ROUND_SECONDS", "1.0"))
+MOST_PATIENCE = float(os.environ.get("PATIENCE", "2.0"))  # seconds, for a busy machine, before each run
 WARM_UP = 0.2
+_LOOK_SECONDS, _SETTLED_PERCENT = 0.2, 15.0  # of all cores
 _OK = 0
 Runs = Mapping[str, "list[Run]"]
 
@@ -75,11 +80,22 @@ async def rounds(bed: Testbed, kinds: Mapping[str, Callable[[], Awaitable[Run]]]
     for number in range(count + 1):
         with bed.quiet():
             for name in names[number % len(names) :] + names[: number % len(names)]:
+                await _settled()
                 one = await kinds[name]()
                 if number:
                     found[name].append(one)
         await bed.drained()
     return found
+
+
+async def _settled() -> None:
+    """Wait until little else runs on this machine, but not for long."""
+    until = time.monotonic() + MOST_PATIENCE
+    while time.monotonic() < until:
+        psutil.cpu_percent()
+        await asyncio.sleep(_LOOK_SECONDS)
+        if psutil.cpu_percent() <= _SETTLED_PERCENT:
+            return
 
 
 def rates(runs: Runs) -> dict[str, npt.NDArray[np.float64]]:
