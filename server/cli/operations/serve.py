@@ -32,9 +32,6 @@ def serve(
     allow_volatile_redis: Annotated[
         bool | None, typer.Option(help="Use a Redis without an append-only file, which may lose users and conversions.")
     ] = None,
-    allow_volatile_redis: Annotated[
-        bool | None, typer.Option(help="Use a Redis without an append-only file, which may lose users and conversions.")
-    ] = None,
 ) -> None:
     """Start the server.
 
@@ -50,8 +47,8 @@ def serve(
         processes=processes,
         allow_plaintext=allow_plaintext,
         allow_volatile_redis=allow_volatile_redis,
-        allow_volatile_redis=allow_volatile_redis,
     )
+    is_first_start = not settings.api_key_file.exists()
     with console.status("starting") as status:
 
         def report(line: str) -> None:
@@ -61,6 +58,6 @@ def serve(
 
         def started(endpoints: Endpoints) -> None:
             status.stop()
-            greet(console, settings, endpoints)
+            greet(console, settings, endpoints, is_first_start=is_first_start)
 
         run_explained(lambda: asyncio.run(Supervisor(settings, report).run(started)))

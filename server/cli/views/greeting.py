@@ -13,8 +13,12 @@ from server.runtime.endpoints import Endpoints
 from server.settings import Settings
 
 
-def greet(console: Console, settings: Settings, endpoints: Endpoints) -> None:
-    """Print what a newcomer needs next."""
+def greet(console: Console, settings: Settings, endpoints: Endpoints, *, is_first_start: bool = False) -> None:
+    """Print what a newcomer needs next.
+
+    The API key itself is shown on a terminal at the first start alone: journals and logs of containers keep what is
+    printed.
+    """
     stores = "embedded PostgreSQL and Valkey" if settings.postgres_dsn is None else "external PostgreSQL and Redis"
     console.print(f"\n[bold]Samplit is serving[/bold] on {stores}")
     console.print(f"  allocation  {endpoints.allocation}")
@@ -22,19 +26,25 @@ def greet(console: Console, settings: Settings, endpoints: Endpoints) -> None:
     if endpoints.metrics:
         console.print(f"  metrics     http://{endpoints.metrics}/metrics")
     console.print(f"  data        {settings.data_dir.absolute()}", soft_wrap=True)
+    console.print(f"  API key     {settings.api_key_file.absolute()}", soft_wrap=True)
+    if is_first_start and console.is_terminal:
+        key = settings.api_key_file.read_text().strip()
+        console.print(f"              {key}", soft_wrap=True, markup=False, highlight=False)
     console.print("\nCreate an experiment, from another terminal:\n")
     console.print("  " + _first_call(settings, endpoints), soft_wrap=True, markup=False, highlight=False)
     console.print("\nStop with Ctrl-C.")
 
 
 def _first_call(settings: Settings, endpoints: Endpoints) -> str:
-    """Return a grpcurl command that creates an experiment, by reflection, under an id that is free."""
+    """Return a grpcurl command for a shell, which creates an experiment, by reflection, under an id that is free.
+
+    The shell reads the key from its file.
+    """
     security = [] if endpoints.tls else ["-plaintext"]
     if endpoints.tls_ca_file:
         security += ["-cacert", endpoints.tls_ca_file]
     if endpoints.tls_server_name:
         security += ["-authority", endpoints.tls_server_name]
-    key = settings.api_key_file.read_text().strip()
     body = {
         "experiment": {
             "experiment_id": f"homepage-cta-{secrets.token_hex(2)}",
@@ -46,8 +56,10 @@ def _first_call(settings: Settings, endpoints: Endpoints) -> str:
             ],
         }
     }
-    words = [_grpcurl(), *security, "-H", f"authorization: Bearer {key}", "-d", json.dumps(body)]
-    return shlex.join([*words, endpoints.admin, "samplit.admin.v1.ExperimentService/CreateExperiment"])
+    program = shlex.join([_grpcurl(), *security])
+    key = f'"authorization: Bearer $(cat {shlex.quote(str(settings.api_key_file.absolute()))})"'
+    method = "samplit.admin.v1.ExperimentService/CreateExperiment"
+    return f"{program} -H {key} {shlex.join(['-d', json.dumps(body), endpoints.admin, method])}"
 
 
 def _grpcurl() -> str:
