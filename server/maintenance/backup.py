@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from storage.engines.backup import BackupFailedError, check_copy, copy_postgres, put_postgres
-from storage.engines.directory import DataDirectory, DirectoryUnusableError
+from storage.engines.directory import DataDirectory
 from storage.engines.embedded import EmbeddedEngines
+from storage.engines.errors import DirectoryUnusableError
 from storage.redis import streams
 from storage.redis.client import Client, create_client
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from server.publishing.api_keys import publish_api_keys
 from server.publishing.sealed_states import reseal_published
 from storage.encryption import DecryptionError, Secrets
 from storage.postgres.operations import sealed_states
@@ -43,6 +44,7 @@ async def reencrypt(
     await _reencrypt_posteriors(connection, secrets, total, report)
     await _reencrypt_models(connection, secrets, total, report)
     await _reencrypt_published(connection, redis, secrets, total, report)
+    await publish_api_keys(connection, redis, secrets)  # which publishes them again if an older key encrypted them
     return total
 
 

@@ -12,7 +12,7 @@ from server.worker.reencryption import Reencryption
 from storage.encryption import Secrets, load_secrets, prepare_key, use_prepared_key
 from storage.postgres.pool import close_pool, connect, create_pool
 from storage.postgres.segmentation import cluster_models
-from storage.redis import keys, published
+from storage.redis import api_keys, keys, published
 from tests.support.clusters import clustered
 from tests.support.segmentation import counts_agree, drained, load_on
 from tests.support.service import Service
@@ -25,9 +25,10 @@ async def ciphertexts(connection: asyncpg.Connection, redis: Redis) -> list[byte
         "SELECT ciphertext FROM segment_posteriors UNION ALL SELECT ciphertext FROM clustering_models"
     )
     fields = await redis.hgetall(keys.experiment("cta"))
-    return [row["ciphertext"] for row in rows] + [
-        value for name, value in fields.items() if name == b"posterior" or name.startswith(b"model:")
+    published_states = [
+        value for name, value in fields.items() if name in (b"sealed", b"posterior") or name.startswith(b"model:")
     ]
+    return [row["ciphertext"] for row in rows] + published_states + await redis.hvals(keys.SEALED_API_KEYS)
 
 
 def only_with_newest_key(secrets: Path, folder: Path) -> Secrets:
@@ -49,7 +50,8 @@ async def test_stored_state_is_encrypted_anew_while_users_come(
     connection = await connect(dsn)
     old = (await ciphertexts(connection, redis))[0][:5]
     assert {each[:5] for each in await ciphertexts(connection, redis)} == {old}
-    assert len(await ciphertexts(connection, redis)) == 4  # the posterior and the model, in both stores
+    # The posterior and the model in both stores, and in Redis the configuration and the API key.
+    assert len(await ciphertexts(connection, redis)) == 6
     async with load_on(service) as answered:
         await eventually(lambda: len(answered) > 20)
         prepare_key(folder)
@@ -58,7 +60,9 @@ async def test_stored_state_is_encrypted_anew_while_users_come(
         await eventually(lambda: len(answered) > before + 20)
         done = await reencrypt(connection, redis, secrets)
         assert done.unreadable == 0
-        assert done.replaced >= 2  # of the models; the posteriors may have been published anew before
+        assert (
+            done.replaced >= 3
+        )  # the models and the configuration; the posteriors may have been published anew before
         before = len(answered)
         await eventually(lambda: len(answered) > before + 20)
     assert {each[:5] for each in await ciphertexts(connection, redis)} == {secrets.primary_prefix}
@@ -72,6 +76,7 @@ async def test_stored_state_is_encrypted_anew_while_users_come(
     found = await published.load(redis, newest, "cta")
     assert found is not None
     assert found.posterior is not None
+    assert await api_keys.load(redis, newest) == await api_keys.load(redis, secrets) != {}
     model = await cluster_models.load(connection, newest, found.experiment.number, 1)
     assert len(model.numbers) == 3
     assert not (await reencrypt(connection, redis, secrets)).replaced
