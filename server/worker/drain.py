@@ -33,8 +33,7 @@ log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _WAIT_MILLISECONDS = 1_000
 _EXAMINE_SECONDS = 1.0
-# A batch takes less than a second, and its sizes vary: a plan that was made for other sizes may be far too slow.
-_SESSION = time_limits(statement_seconds=30, lock_seconds=20) | {"plan_cache_mode": "force_custom_plan"}
+_SESSION = time_limits(statement_seconds=30, lock_seconds=20)  # a batch takes less than a second
 _DEFECTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of an event that nobody foresaw
 
 

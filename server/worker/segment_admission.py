@@ -1,6 +1,6 @@
 """Admits segments: an experiment with more segments than it may have keeps those with the most users."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -19,6 +19,7 @@ log = structlog.get_logger()
 _INTERVAL_SECONDS = 10.0
 _LONGEST_WINDOW, _SHORTEST_WINDOW = timedelta(hours=24), timedelta(minutes=10)
 _ENOUGH_USERS = 50_000  # in a window, to tell which segments are the largest
+_MOST_READ = 250_000  # users, even if all users of two days came in the window; PostgreSQL takes two seconds for them
 
 
 class SegmentAdmission:
@@ -49,8 +50,14 @@ class SegmentAdmission:
         active = (await segment_registry.load(self._redis, registry)).active
         if len(active) < max_segments:
             return
+        now = self._clock()
+        users_of_two_days = await traffic.users_since(connection, experiment, (now - _LONGEST_WINDOW).date())
         users = await traffic.recent_segments(
-            connection, experiment, await self._window_start(connection, experiment), limit=2 * max_segments
+            connection,
+            experiment,
+            now - _window(users_of_two_days),
+            limit=2 * max_segments,
+            share=min(1.0, _MOST_READ / max(1, users_of_two_days)),
         )
         retire, admit = plan_admission(active.keys(), users, max_segments)
         if retire or admit:
@@ -59,12 +66,8 @@ class SegmentAdmission:
         revised = await segment_registry.load(self._redis, registry)
         await traffic.store_segments(connection, experiment, revised.active, revised.retired)
 
-    async def _window_start(self, connection: Connection, experiment: Experiment) -> datetime:
-        """Return since when users count: as long ago as 50,000 users take to come, but 10 minutes to 24 hours.
 
-        How fast users come is known from the counts of yesterday and today.
-        """
-        now = self._clock()
-        users = await traffic.users_since(connection, experiment, (now - _LONGEST_WINDOW).date())
-        window = 2 * _LONGEST_WINDOW * (_ENOUGH_USERS / max(users, 1))
-        return now - min(max(window, _SHORTEST_WINDOW), _LONGEST_WINDOW)
+def _window(users_of_two_days: int) -> timedelta:
+    """Return how long ago users count: as long as 50,000 users take to come, but 10 minutes to 24 hours."""
+    window = 2 * _LONGEST_WINDOW * (_ENOUGH_USERS / max(users_of_two_days, 1))
+    return min(max(window, _SHORTEST_WINDOW), _LONGEST_WINDOW)

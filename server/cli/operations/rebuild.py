@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -32,6 +33,9 @@ def rebuild_posteriors(
     """
     settings = load_settings(data_dir=data_dir)
     found = run_explained(lambda: asyncio.run(_compare(settings, repair=not check)))
+    if found.failed:
+        failed = "; ".join(f"number {number}: {error}" for number, error in found.failed.items())
+        raise CommandError(f"{differences_text(found)} differ from the log; experiments that failed: {failed}")
     if not found:
         console.print("the counts agree with the log")
         return
@@ -59,7 +63,8 @@ async def _compare(settings: Settings, *, repair: bool) -> Differences:
     async with open_postgres(settings) as connection:
         found = await rebuild_counts.compare(connection)
         if repair:
-            await rebuild_counts.repair(connection, found, system_clock())
+            failed = await rebuild_counts.repair(connection, found, system_clock())
+            found = replace(found, failed={**found.failed, **failed})
         return found
 
 

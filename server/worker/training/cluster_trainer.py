@@ -10,6 +10,7 @@ import structlog
 from allocator.clusters import MIN_ASSIGNMENTS, ClusterModel, Training
 from allocator.errors import ClusterModelUnreadableError
 from allocator.experiment import Experiment, SegmentationMode
+from server.alerts.faults import is_outage
 from server.clock import Clock
 from server.worker.training.process import TrainingFailedError, train_in_process
 from storage.encryption import Secrets
@@ -55,7 +56,12 @@ class ClusterTrainer:
         """
         async with self._pool.acquire() as connection:
             for number in await trainings.due(connection, MIN_ASSIGNMENTS, self._clock()):
-                await trainings.request(connection, number, audit.SAMPLIT, self._clock())
+                try:
+                    await trainings.request(connection, number, audit.SAMPLIT, self._clock())
+                except Exception as error:  # of one experiment; the others are trained
+                    if is_outage(error):
+                        raise
+                    log.error("training not requested", experiment_number=number, error=repr(error))
             return await trainings.under_way(connection)
 
     async def _train_model(self, connection: Connection, job_id: uuid.UUID, experiment: Experiment) -> Training:

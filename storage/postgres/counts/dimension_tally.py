@@ -18,6 +18,9 @@ MOST_VALUES = 100  # of a dimension, on a day and in all that is read; the rest 
 MOST_DIMENSIONS = 64  # of an experiment; no more are counted
 _EVERYONE = ""
 
+# PostgreSQL keeps a plan for a while. One that was made while the table was small would read all of it for each name.
+_BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+_AS_USUAL = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on"
 # Both walk along the index from one name to the next, so they read as many entries as there are names, not rows.
 _KNOWN_DIMENSIONS = """
     SELECT asked.experiment_no, known.dimension FROM unnest($1::int[]) AS asked (experiment_no), LATERAL (
@@ -105,6 +108,11 @@ class Tally:
         self._back: dict[Assigned, _Seen] = {}
         self._won: dict[Assigned, _Seen] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is added."""
+        return not (self._new or self._back or self._won)
+
     def assigned(self, users: Assigned, contexts: Iterable[Mapping[str, str]]) -> None:
         """Add new users, by their contexts."""
         _see(self._new, users, contexts)
@@ -138,11 +146,15 @@ def _see(part: dict[Assigned, _Seen], users: Assigned, contexts: Iterable[Mappin
 
 async def add(connection: Connection, tally: Tally) -> None:
     """Add a batch, in the transaction that stores it."""
+    if tally.is_empty:
+        return
+    await connection.execute(_BY_INDEX)
     changes = await _of_counted_dimensions(connection, tally.changes())
     rows = await _by_kept_value(connection, changes)
     if rows:
         names = "cell.of.experiment", "cell.of.dimension", "cell.of.day", "cell.value", "cell.variant"
         await connection.execute(_ADD, *columns(rows, *names, "visitors", "trials", "successes"))
+    await connection.execute(_AS_USUAL)
 
 
 async def _of_counted_dimensions(connection: Connection, changes: list[_Change]) -> list[_Change]:

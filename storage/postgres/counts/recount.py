@@ -38,6 +38,16 @@ class Difference:
     successes: int
 
 
+async def experiment_numbers(connection: Connection) -> list[int]:
+    """Return the numbers of all experiments."""
+    return [row["experiment_no"] for row in await connection.fetch("SELECT experiment_no FROM experiments ORDER BY 1")]
+
+
+async def hold(connection: Connection, experiment_number: int) -> None:
+    """Keep others from counting for an experiment until the transaction ends."""
+    await connection.execute("SELECT FROM experiments WHERE experiment_no = $1 FOR UPDATE", experiment_number)
+
+
 async def differences(connection: Connection, experiment_number: int | None = None) -> list[Difference]:
     """Return every cell that differs, of one experiment or of all.
 

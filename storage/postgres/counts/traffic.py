@@ -12,8 +12,9 @@ _SEGMENTED = """
     WHERE state = 'RUNNING' AND mode = 'MANUAL'
 """
 _RECENT = """
-    SELECT segment_key_of(context, $2) AS segment_key, count(*) AS users FROM assignments
-    WHERE experiment_no = $1 AND assigned_at >= $3 GROUP BY 1 ORDER BY 2 DESC LIMIT $4
+    SELECT segment_key_of(context, $2) AS segment_key, count(*) * 256 / $5 AS users FROM assignments
+    WHERE experiment_no = $1 AND assigned_at >= $3 AND get_byte(user_key, 15) < $5
+    GROUP BY 1 ORDER BY 2 DESC LIMIT $4
 """
 _STORE = """
     INSERT INTO experiment_segments (experiment_no, segmentation_version, segment_key, segment_no, retired)
@@ -65,13 +66,15 @@ async def users_since(connection: Connection, experiment: Experiment, day: date)
 
 
 async def recent_segments(
-    connection: Connection, experiment: Experiment, since: datetime, *, limit: int
+    connection: Connection, experiment: Experiment, since: datetime, *, limit: int, share: float = 1.0
 ) -> dict[str, int]:
     """Return the segment keys that most contexts since then have, with the number of users of each.
 
-    What segment users were answered does not matter.
+    What segment users were answered does not matter. share: of the users who are counted, for all others too; users
+    are chosen by their keys, which are random.
     """
-    rows = await connection.fetch(_RECENT, experiment.number, experiment.segmentation.segment_by, since, limit)
+    of_256 = min(256, max(1, round(256 * share)))
+    rows = await connection.fetch(_RECENT, experiment.number, experiment.segmentation.segment_by, since, limit, of_256)
     return {row["segment_key"]: row["users"] for row in rows}
 
 
@@ -128,10 +131,11 @@ async def visitors(connection: Connection, experiment_number: int, first: date, 
 
 
 async def add_bot_requests(connection: Connection, requests: Mapping[tuple[int, date], int]) -> None:
-    """Add requests of bots, by experiment number and day."""
+    """Add requests of bots, by experiment number and day. Those of experiments that are not here are dropped."""
     await connection.executemany(
         """
-        INSERT INTO experiment_traffic_stats AS s (experiment_no, day, bot_requests) VALUES ($1, $2, $3)
+        INSERT INTO experiment_traffic_stats AS s (experiment_no, day, bot_requests)
+        SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM experiments WHERE experiment_no = $1)
         ON CONFLICT (experiment_no, day) DO UPDATE SET bot_requests = s.bot_requests + excluded.bot_requests
         """,
         _in_order(requests),

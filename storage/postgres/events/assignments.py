@@ -1,13 +1,16 @@
 """Assignments of the log as sticky records: for users whom Redis does not know, or cannot be asked about."""
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
+import structlog
 
 from allocator.experiment import Reason
 from storage.postgres.pool import Connection, columns, snapshot
 from storage.records import EXISTING, Found, Lookup, PackedRecord, pack_record
 
+log = structlog.get_logger()
 _RECORD = """
     experiment_no, user_key, extract(epoch FROM assigned_at)::bigint AS assigned_at, variant_no, reason,
     segmentation_version, segment_no, seen_on - DATE '1970-01-01' AS day
@@ -33,11 +36,23 @@ async def find(connection: Connection, lookups: Sequence[Lookup]) -> list[Found 
 async def packed_records(
     connection: Connection, shard: int, shards: int, *, chunk: int
 ) -> AsyncIterator[list[PackedRecord]]:
-    """Yield all records of a shard's users, in chunks of one snapshot."""
+    """Yield all records of a shard's users, in chunks of one snapshot.
+
+    Rows that do not fit into a record are left out: a shard must not stay closed for all users because of one. Their
+    users are drawn again, and PostgreSQL keeps what they had.
+    """
     async with snapshot(connection):
         cursor = await connection.cursor(_ALL, shards, shard)
         while rows := await cursor.fetch(chunk):
-            yield [PackedRecord(row["experiment_no"], row["user_key"], pack_record(_found(row))) for row in rows]
+            yield [record for row in rows if (record := _packed(row)) is not None]
+
+
+def _packed(row: asyncpg.Record) -> PackedRecord | None:
+    try:
+        return PackedRecord(row["experiment_no"], row["user_key"], pack_record(_found(row)))
+    except (LookupError, struct.error) as error:  # no such reason; a number that is too large
+        log.error("assignment does not fit into Redis", experiment_number=row["experiment_no"], error=repr(error))
+        return None
 
 
 def _found(row: asyncpg.Record) -> Found:
