@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from importlib.resources import as_file, files
+from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import asyncpg
 import pytest
+from pogo_core.util import migrate as pogo
 from redis.asyncio import Redis
 from samplit.admin.v1 import alert_service_pb2, experiment_pb2
 
@@ -23,7 +27,8 @@ from server.worker.segment_admission import SegmentAdmission
 from storage.encryption import load_secrets
 from storage.postgres.counts import traffic
 from storage.postgres.events.labels import Labeller
-from storage.postgres.pool import create_pool
+from storage.postgres.pool import SCHEMA, connect, create_pool
+from storage.postgres.schema import drop_schema, migrate
 from storage.redis import completeness, keys
 from tests.conftest import Clock
 from tests.support.service import Service, experiment
@@ -284,3 +289,39 @@ async def test_postgresql_knows_each_time_zone_or_the_experiment_is_refused(
 async def number_of(pool: asyncpg.Pool, experiment_id: str) -> int:
     number: int = await pool.fetchval("SELECT experiment_no FROM experiments WHERE experiment_id = $1", experiment_id)
     return number
+
+
+async def test_stored_time_zones_that_postgresql_does_not_know_are_replaced(dsn: str, tmp_path: Path) -> None:
+    await drop_schema(dsn)
+    with as_file(files("storage.postgres") / "migrations") as folder:
+        for path in folder.glob("*.sql"):
+            if path.name < "0012":
+                copy(path, tmp_path)
+    connection = await connect(dsn)
+    await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+    await pogo.apply(connection, tmp_path, schema_name=SCHEMA)
+    replaced = {
+        "right/Europe/Berlin": "Europe/Berlin",
+        "posix/UTC": "UTC",
+        "posixrules": "UTC",
+        "Asia/Tokyo": "Asia/Tokyo",
+    }
+    for number, zone in enumerate(replaced):
+        async with connection.transaction():
+            await connection.execute(
+                """
+                INSERT INTO experiments (experiment_id, name, description, owner, control_variant_no, primary_metric,
+                    holdout_share, baseline_share, time_zone, salt, created_at, updated_at)
+                VALUES ($1, 'x', '', '', 0, 'conversion', 0, 0, $2, decode(repeat('00', 16), 'hex'), now(), now())
+                """,
+                f"x{number}",
+                zone,
+            )
+            await connection.execute(
+                "INSERT INTO element_variants VALUES ($1, 0, 'control', 'x', '{}', 0, now())", number + 1
+            )
+    await migrate(dsn)
+    rows = await connection.fetch("SELECT time_zone, revision FROM experiments ORDER BY experiment_no")
+    await connection.close()
+    assert [row["time_zone"] for row in rows] == list(replaced.values())
+    assert [row["revision"] for row in rows] == [2, 2, 2, 1]
