@@ -11,6 +11,10 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from server.metric_files import use_allocated_files
+
+use_allocated_files()
+
 _INTERVAL_SECONDS = 1.0
 _CALL_BUCKETS = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _REDIS_BUCKETS = (0.000_1, *_CALL_BUCKETS[:-2])

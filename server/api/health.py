@@ -35,8 +35,13 @@ class HealthReporter:
         epochs: Epochs,
         poll_interval: float,
         report: Callable[[str, bool], Awaitable[None]],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`report` is given a sub-service and whether it serves."""
+        """`report` is given a sub-service and whether it serves.
+
+        has_room: whether there is room on the disk of embedded stores. They cannot be written to without.
+        """
+        self._has_room = has_room
         self._connections = connections
         self._pool = pool
         self._catalog = catalog
@@ -56,10 +61,11 @@ class HealthReporter:
     async def look(self) -> None:
         """Look once, and report."""
         is_connected = all(connection.is_connected for connection in self._connections)
-        await self._set(REDIS, self._epochs.are_complete and is_connected)
+        has_room = self._has_room()
+        await self._set(REDIS, self._epochs.are_complete and is_connected and has_room)
         age = time.monotonic() - self._catalog.current_at
         await self._set(SNAPSHOTS, age < _MISSED_POLLS * self._poll_interval)
-        await self._set(POSTGRES, await answers(self._pool, seconds=_POSTGRES_SECONDS))
+        await self._set(POSTGRES, has_room and await answers(self._pool, seconds=_POSTGRES_SECONDS))
 
     async def _set(self, service: str, serves: bool) -> None:
         if self._reported.get(service) == serves:

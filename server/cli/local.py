@@ -12,7 +12,15 @@ from storage.encryption import SecretsUnusableError
 from storage.engines.errors import EmbeddedError
 
 Result = TypeVar("Result")
-_PUT_RIGHT = SamplitError, EmbeddedError, SecretsUnusableError, CertificateError, PortInUseError, ChildFailedError
+_PUT_RIGHT = (
+    SamplitError,
+    EmbeddedError,
+    SecretsUnusableError,
+    CertificateError,
+    PortInUseError,
+    ChildFailedError,
+    OSError,
+)
 
 
 def run_explained(action: Callable[[], Result]) -> Result:

@@ -1,6 +1,7 @@
 """Composes one server process: stores, use cases, and a gRPC server for each plane."""
 
 import asyncio
+from functools import partial
 from typing import Self
 
 import grpc
@@ -24,6 +25,8 @@ from server.runtime.grpc_servers import Health, listen, server_options
 from server.settings import Settings
 from server.tasks import end, run_together
 from storage.encryption import load_secrets
+from storage.engines.disk import look_for_room
+from storage.engines.embedded import is_embedded
 from storage.postgres import pool as postgres_pool
 from storage.postgres.pool import Pool, close_pool, create_pool
 from storage.redis import client as redis_client
@@ -109,6 +112,7 @@ class Application:
             data_plane.epochs,
             settings.poll_interval,
             self._health.set,
+            partial(_has_room, settings),
         )
 
     async def _publish_keys(self) -> None:
@@ -143,3 +147,12 @@ class Application:
         await self._allocation.start()
         await self._admin.start()
         await self._health.set_all(serving=True)
+
+
+def _has_room(settings: Settings) -> bool:
+    """Return whether there is room on the disk of embedded engines. Of other stores nothing is known."""
+    _, url = settings.stores
+    try:
+        return not is_embedded(url, settings.data_dir) or look_for_room(settings.data_dir).is_enough
+    except OSError:
+        return False

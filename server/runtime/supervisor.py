@@ -14,6 +14,7 @@ from server.clock import system_clock
 from server.runtime import ports, scrape
 from server.runtime.bootstrap import prepare_stores
 from server.runtime.certificates import Trust, check_certificate
+from server.runtime.disk_guard import DiskGuard
 from server.runtime.endpoints import Endpoints, connectable, join_host, write_endpoints
 from server.runtime.process_keeper import Keeper, insist
 from server.runtime.standby import Standby
@@ -22,6 +23,7 @@ from server.tasks import end
 from storage.engines.directory import DataDirectory
 from storage.engines.embedded import ENGINES, EmbeddedEngines
 from storage.engines.errors import EngineFailedError
+from storage.redis.salvage import remaining_events
 
 log = structlog.get_logger()
 _END_SECONDS = 10.0  # for what a process does besides its calls
@@ -117,14 +119,19 @@ class Supervisor:
     ) -> list[asyncio.Task[None]]:
         """Start the embedded engines unless others are configured, and prepare the stores."""
         tasks = []
+        refuse_writes = None
         settings = self._settings
         if settings.postgres_dsn is None:
-            engines = EmbeddedEngines(directory, self._report, appendfsync=settings.appendfsync)
+            engines = EmbeddedEngines(
+                directory, self._report, appendfsync=settings.appendfsync, salvage=remaining_events
+            )
             stack.push_async_callback(engines.stop)
             found = await engines.start()
             environment |= {"SAMPLIT_POSTGRES_DSN": found.postgres_dsn, "SAMPLIT_REDIS_URL": found.redis_url}
             settings = settings.with_stores(found.postgres_dsn, found.redis_url)
             tasks = [_kept(_keep_engine(engines, name), stack) for name in ENGINES]
+            refuse_writes = engines.refuse_writes
+        tasks.append(_kept(DiskGuard(directory, refuse_writes).run(), stack))
         await prepare_stores(settings, system_clock)
         return tasks
 

@@ -41,3 +41,9 @@ def engine_account(existing: Path) -> Account | None:
             continue
         return Account(entry.pw_uid, entry.pw_gid)
     return Account(65534, 65534)
+
+
+def own(path: Path, account: Account | None) -> None:
+    """Give a file to the account of the engines, if there is one."""
+    if account is not None:
+        os.chown(path, account.uid, account.gid)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +30,8 @@ class DataDirectory:
         self.path = path
         self.account: Account | None = engine_account(path / "postgres")
         self._lock = lock
+        self._processes = self._read_records()
+        self._is_saved = True
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -58,8 +61,10 @@ class DataDirectory:
             owner = os.read(lock, 32).decode().strip()
             os.close(lock)
             raise DirectoryInUseError(f"the data directory {path} is in use by process {owner}") from None
-        os.truncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
+        owner_line = f"{os.getpid()}\n".encode()
+        with suppress(OSError):  # on a full disk the lock works without it; overwriting needs no room
+            os.pwrite(lock, owner_line, 0)
+            os.truncate(lock, len(owner_line))
         directory = cls(path, lock)
         try:
             directory._lay_out()
@@ -88,13 +93,28 @@ class DataDirectory:
             started = _started(psutil.Process(pid))
         except psutil.NoSuchProcess:
             return
-        self._write_records(self._records() | {name: [pid, started]})
+        self._processes[name] = [pid, started]
+        self._is_saved = False
+        self.save_records()
 
     def forget_process(self, name: str) -> None:
         """Delete the record of a process that has ended."""
-        records = self._records()
-        records.pop(name, None)
-        self._write_records(records)
+        self._processes.pop(name, None)
+        self._is_saved = False
+        self.save_records()
+
+    def save_records(self) -> str | None:
+        """Write the records into their file, unless it has them. Returns what is wrong if the disk refuses that."""
+        if self._is_saved:
+            return None
+        temporary = self.path / "processes.new"
+        try:
+            temporary.write_text(json.dumps(self._processes))
+            temporary.replace(self.path / "processes.json")
+        except OSError as error:
+            return error.strerror or repr(error)
+        self._is_saved = True
+        return None
 
     async def stop_orphans(self) -> list[str]:
         """Stop the recorded processes that a killed owner left running. Returns their names.
@@ -102,12 +122,15 @@ class DataDirectory:
         The last one to start is stopped first, so that servers can still finish their work on the engines.
         """
         stopped = []
-        for name, (pid, started) in reversed(self._records().items()):
+        self._processes = self._read_records()
+        for name, (pid, started) in reversed(self._processes.items()):
             process = _alive(int(pid), started)
             if process is not None:
                 await _stop(process, is_postgres=name == "postgres")
                 stopped.append(name)
-        self._write_records({})
+        self._processes = {}
+        self._is_saved = False
+        self.save_records()
         return stopped
 
     def _lay_out(self) -> None:
@@ -126,17 +149,12 @@ class DataDirectory:
                 f"use --data-dir {_BETTER}, or another folder below ones that everybody may enter"
             )
 
-    def _records(self) -> dict[str, list[float]]:
+    def _read_records(self) -> dict[str, list[float]]:
         try:
             records: dict[str, list[float]] = json.loads((self.path / "processes.json").read_text())
         except (OSError, ValueError):
             return {}
         return records
-
-    def _write_records(self, records: dict[str, list[float]]) -> None:
-        temporary = self.path / "processes.new"
-        temporary.write_text(json.dumps(records))
-        temporary.replace(self.path / "processes.json")
 
 
 def _started(process: psutil.Process) -> float:

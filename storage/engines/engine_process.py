@@ -54,7 +54,11 @@ class EngineProcess:
 
     async def start(self, command: Sequence[str | Path], look: Callable[[], Awaitable[Sign]]) -> None:
         """Start the engine, and wait until it is ready, ends or stalls. Raises EngineFailedError."""
-        await self._follow(await self._spawn(command), look)
+        try:
+            process = await self._spawn(command)
+        except OSError as error:  # no disk, no memory, no file descriptors
+            raise EngineFailedError(self.name, f"could not start ({error.strerror})", self.log) from error
+        await self._follow(process, look)
 
     def work(self) -> tuple[float, int]:
         """Return the CPU seconds of the process and its children, and the bytes that they read and wrote on disks."""

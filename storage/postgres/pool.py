@@ -30,6 +30,7 @@ UNREACHABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.DiskFullError,
     asyncpg.InterfaceError,
 )
 CONFLICT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the same transaction may succeed if repeated

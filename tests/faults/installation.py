@@ -43,12 +43,14 @@ def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 class Installation:
     """A data directory, and the server that a test starts and stops on it."""
 
-    def __init__(self, path: Path, *options: str, **variables: str) -> None:
+    endpoints: Endpoints
+
+    def __init__(self, path: Path, *options: str, output: Path | None = None, **variables: str) -> None:
         self.path = path
         self._options = options
         self._variables = variables
         self.process: asyncio.subprocess.Process | None = None
-        self._output = path.with_name(f"{path.name}.out")  # a pipe that nobody reads would block the server
+        self._output = output or path.with_name(f"{path.name}.out")  # a pipe that nobody reads would block the server
 
     async def start(self, *, port: int = 0, admin_port: int = 0) -> Endpoints:
         """Start the server, and wait until it says that it serves. Return its endpoints."""
@@ -67,6 +69,7 @@ class Installation:
                 await asyncio.sleep(0.05)
         endpoints = read_endpoints(self.path / "server.json")
         assert endpoints is not None
+        self.endpoints = endpoints
         return endpoints
 
     async def stop(self) -> int:

@@ -86,17 +86,22 @@ class Verdict:
         return {name: getattr(self, name) for name in names}
 
 
-async def undergo(installation: Installation, endpoints: Endpoints, rounds: Iterable[Sequence[str]]) -> Verdict:
-    """Kill the processes of each round at about the same time, and wait until the service has recovered."""
-    client = Client(endpoints, installation.key)
+async def start_experiment(client: Client) -> None:
+    """Create and start the experiment that all users of the test are in."""
     call = {"metadata": client.metadata}
     await client.admin.CreateExperiment(
         experiment_service_pb2.CreateExperimentRequest(experiment=experiment(experiment_id=EXPERIMENT)), **call
     )
     await client.admin.StartExperiment(experiment_service_pb2.StartExperimentRequest(experiment_id=EXPERIMENT), **call)
+
+
+async def undergo(installation: Installation, endpoints: Endpoints, rounds: Iterable[Sequence[str]]) -> Verdict:
+    """Kill the processes of each round at about the same time, and wait until the service has recovered."""
+    client = Client(endpoints, installation.key)
+    await start_experiment(client)
     witness, kills = Witness(), 0
     chance = np.random.default_rng(1)
-    async with _visitors(endpoints, client.metadata, witness):
+    async with visitors(endpoints, client.metadata, witness):
         for number, names in enumerate(rounds):
             await asyncio.sleep(chance.uniform(0.3, 1.0))
             victims = {name: installation.recorded(name) for name in names}
@@ -104,16 +109,22 @@ async def undergo(installation: Installation, endpoints: Endpoints, rounds: Iter
                 victim.kill()
                 await asyncio.sleep(chance.choice((0, 0, 0.05, 0.5)))
             kills += len(victims)
-            async with asyncio.timeout(_RECOVERY_SECONDS):
-                while not await _has_recovered(installation, client, f"probe-{number}", victims):
-                    await asyncio.sleep(0.1)
-    verdict = await _judge(installation, client, witness, kills)
+            await recovered(installation, client, f"probe-{number}", victims)
+    verdict = await judge(installation, client, witness, kills)
     await client.close()
     return verdict
 
 
+async def recovered(installation: Installation, client: Client, user: str, dead: dict[str, Any]) -> None:
+    """Wait until others have taken the places of the dead, both planes answer, and new users are recorded."""
+    async with asyncio.timeout(_RECOVERY_SECONDS):
+        while not await _has_recovered(installation, client, user, dead):
+            await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
-async def _visitors(endpoints: Endpoints, metadata: Any, witness: Witness) -> AsyncIterator[None]:
+async def visitors(endpoints: Endpoints, metadata: Any, witness: Witness) -> AsyncIterator[None]:
+    """Let users come, return and convert while the block runs."""
     over = asyncio.Event()
 
     async def visitor(number: int) -> None:
@@ -174,7 +185,8 @@ async def _totals(client: Client) -> Any:
     return results.totals
 
 
-async def _judge(installation: Installation, client: Client, witness: Witness, kills: int) -> Verdict:
+async def judge(installation: Installation, client: Client, witness: Witness, kills: int) -> Verdict:
+    """Wait until everything is stored, and compare it with what was answered."""
     stores = find_running(installation.path)
     assert stores is not None
     redis = Redis.from_url(stores.redis_url)
