@@ -157,12 +157,25 @@ class Catalog:
             snapshot = self._snapshots[experiment_id]
             known = snapshot.experiment.revision, snapshot.tables.version
             if versions.newest_revision > known[0] or versions.posterior_version > known[1]:
-                await self._load(experiment_id)
+                await self._load_if_readable(experiment_id)
         registries = [self._snapshots[experiment_id].segments for experiment_id in ids]
         revised = await segment_registry.versions(self._redis, [registry.name for registry in registries])
         for registry, version in zip(registries, revised, strict=True):
             if version > registry.version:
                 await registry.load()
+
+    async def _load_if_readable(self, experiment_id: str) -> None:
+        """Load an experiment again. One that cannot be read serves on as it is, and keeps no other from being loaded.
+
+        Raises one of `storage.redis.client.UNREACHABLE`.
+        """
+        try:
+            await self._load(experiment_id)
+        except client.UNREACHABLE:
+            raise
+        except Exception as error:
+            if calls := _throttle.admit(("not loaded", experiment_id)):
+                log.error("experiment not loaded", experiment=experiment_id, calls=calls, error=repr(error))
 
     async def _first_load(self, experiment_id: str) -> Snapshot:
         if self._missing.get(experiment_id, 0.0) > time.monotonic():

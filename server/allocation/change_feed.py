@@ -8,7 +8,7 @@ import structlog
 
 from storage.redis import change_notices
 from storage.redis.change_notices import ChangeNotice, Kind
-from storage.redis.client import Client
+from storage.redis.client import UNREACHABLE, Client
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
@@ -30,8 +30,20 @@ class ChangeFeed:
         while True:
             try:
                 async for notice in change_notices.follow(self._redis):
-                    for subscriber in self._subscribers[notice.kind]:
-                        await subscriber(notice)
+                    await self._pass_on(notice)
             except Exception as error:
                 log.warning("change notices interrupted", error=repr(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _pass_on(self, notice: ChangeNotice) -> None:
+        """Call the subscribers. One that fails, as for an experiment that cannot be read, keeps no notice from others.
+
+        Raises one of `UNREACHABLE`.
+        """
+        for subscriber in self._subscribers[notice.kind]:
+            try:
+                await subscriber(notice)
+            except UNREACHABLE:
+                raise
+            except Exception as error:
+                log.warning("change not taken", kind=notice.kind, experiment=notice.experiment_id, error=repr(error))

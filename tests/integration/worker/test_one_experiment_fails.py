@@ -29,11 +29,11 @@ from storage.postgres.counts import traffic
 from storage.postgres.events.labels import Labeller
 from storage.postgres.pool import SCHEMA, connect, create_pool
 from storage.postgres.schema import drop_schema, migrate
-from storage.redis import completeness, keys
+from storage.redis import completeness, keys, published
 from tests.conftest import Clock
 from tests.support.service import Service, experiment
 from tests.support.status import refused
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 _BAD, _GOOD = "bad", "good"  # in this order in every list
 _BY_SOURCE = experiment_pb2.SegmentationConfig(mode=experiment_pb2.SEGMENTATION_MODE_MANUAL, segment_by=["source"])
@@ -227,6 +227,43 @@ async def test_an_assignment_that_fits_in_no_record_keeps_no_shard_closed(
     async with asyncio.timeout(PATIENCE_SECONDS):
         await rebuild_redis.rebuild(redis, service.settings.shards)
     assert len(await redis.keys("{s00}:a:*")) == 1
+
+
+async def test_servers_load_the_others(
+    service: Service, worker: None, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both when a change notice comes and when it was lost."""
+    for name in (_BAD, _GOOD):
+        await service.running(experiment_id=name)
+        await service.allocate(name, "u0")
+        await service.learned(name, 1)
+    catalog = service.application.data_plane.catalog
+    real = published.load
+
+    async def load(client: Any, secrets: Any, experiment_id: str) -> Any:
+        if experiment_id == _BAD:
+            raise ArithmeticError("bad data")
+        return await real(client, secrets, experiment_id)
+
+    monkeypatch.setattr(published, "load", load)
+    before = {name: await version_of(service, name) for name in (_BAD, _GOOD)}
+    for user in ("u1", "u2"):
+        for name in (_BAD, _GOOD):
+            await service.allocate(name, user)
+        await eventually(lambda: newer(service, _GOOD, before[_GOOD]))
+        before[_GOOD] = await version_of(service, _GOOD)
+    await catalog._compare([_BAD, _GOOD])
+    assert await version_of(service, _BAD) == before[_BAD]
+    monkeypatch.undo()
+    await eventually(lambda: newer(service, _BAD, before[_BAD]))
+
+
+async def version_of(service: Service, experiment_id: str) -> int:
+    return (await service.application.data_plane.catalog.get(experiment_id)).tables.version
+
+
+async def newer(service: Service, experiment_id: str, version: int) -> bool:
+    return await version_of(service, experiment_id) > version
 
 
 async def test_faults_of_completed_experiments_are_over(
