@@ -19,6 +19,7 @@ _SERVING = {
     "PARTS=throughput,latency measures these parts alone",
     "overload": "three times the calls that a server can answer: calls answered in time, latency, memory (3 minutes)",
     "faults": "25 kills of servers, worker and engines under load: what is lost or counted twice (3 minutes)",
+    "fuzz": "a million random and damaged requests to every method: statuses, leaks, deaths, memory (10 minutes)",
     "slow-redis": "calls and recovery while Redis is late, silent, half-closed or gone (3 minutes)",
     "million": "a million users through AllocateUsers: speed, and memory of server and Valkey (3 minutes)",
     "memory": "bytes that an assignment takes in Valkey, and calls while it holds five million (3 minutes)",
