@@ -1,13 +1,15 @@
 """Logs: one line for each event on stderr, as JSON, or in colours where stderr is a terminal."""
 
+import io
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Hashable
+from contextlib import suppress
 from types import TracebackType
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 
@@ -34,25 +36,47 @@ class LogThrottle:
         return count
 
 
+class _Unfailing(io.TextIOBase):
+    """A stream that drops lines which cannot be written: a full disk must not end who logs about it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, or drop it."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+        return self._stream.isatty()
+
+
 def configure_logs(level: str | None = None, stream: TextIO | None = None) -> None:
     """Let everything in this process log in one format: structlog, logging, warnings, and errors that nobody catches.
 
     level: "debug", "info", "warning" or "error"; otherwise SAMPLIT_LOG_LEVEL says it. stream: stderr, if none is given.
     Never logs local variables, because they hold keys and user identifiers.
     """
-    stream = stream or sys.stderr
+    output = cast("TextIO", _Unfailing(stream or sys.stderr))
     least = LEVELS.get((level or os.environ.get(LEVEL_VARIABLE, "")).lower(), logging.INFO)
     stamps: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    ends = _renderers(is_terminal=stream.isatty())
+    ends = _renderers(is_terminal=output.isatty())
     structlog.configure(
         processors=[*stamps, *ends],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(output),
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*stamps, structlog.stdlib.add_logger_name],

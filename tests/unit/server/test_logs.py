@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +78,23 @@ def test_every_line_has_one_format_and_no_local_variables() -> None:
 def test_the_level(level: str, least: str) -> None:
     events = [line["event"] for line in logged(level)[0]]
     assert events[0] == least
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_line_that_cannot_be_written_is_dropped() -> None:
+    """A supervisor whose log is on a full disk must outlive what it says about the disk."""
+    script = """
+import logging
+import structlog
+from server.logs import configure_logs
+
+configure_logs()
+structlog.get_logger().error("disk full")
+logging.getLogger().error("disk full")
+print("went on")
+"""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, text=True, check=False
+        )
+    assert ended.stdout == "went on\n"
