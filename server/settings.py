@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         default=60.0,
         ge=0.1,
         le=3600,
-        description="age at which a connection ends, without harm to its calls; its client makes another",
+        description="age at which a connection ends: its calls are finished, and its client makes another",
     )
     transport: Literal["samplit", "grpcio"] = Field(
         default="samplit", description="what serves the data plane: Samplit's own transport, or grpcio"
