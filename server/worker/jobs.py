@@ -96,7 +96,10 @@ class Jobs:
             await end(work)
 
     async def _enqueue_due(self, pool: Pool) -> None:
-        for job_id in await self._trainer.request_due_trainings():
-            await job_queue.enqueue(pool, job_queue.TRAIN, str(job_id))
+        try:
+            for job_id in await self._trainer.request_due_trainings():
+                await job_queue.enqueue(pool, job_queue.TRAIN, str(job_id))
+        except Exception as error:  # experiments are checked all the same
+            log.error("trainings not enqueued, trying again in a minute", error=repr(error))
         if await self._sweep.is_due():
             await job_queue.enqueue(pool, job_queue.CHECK, "all")

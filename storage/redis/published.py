@@ -7,13 +7,16 @@ encrypted. Only the encrypted ones are believed.
 from dataclasses import dataclass
 from typing import cast
 
+import structlog
+
 from allocator.experiment import Experiment, ExperimentState
 from allocator.posterior.tables import PosteriorTables
 from storage.encryption import Secrets
 from storage.redis import keys
-from storage.redis.client import Client, read_hash
+from storage.redis.client import UNREACHABLE, Client, read_hash
 from storage.sealing import open_configuration, open_posterior
 
+log = structlog.get_logger()
 _CHANGES = b"#changes"
 _FIELDS = ["sealed:version", "sealed", "posterior:version", "posterior", "config:version"]
 
@@ -84,21 +87,27 @@ async def load_model(client: Client, experiment_id: str, version: int) -> bytes 
 
 
 async def load_versions(client: Client, experiment_ids: list[str]) -> list[Versions]:
-    """Return the published versions of each experiment, in the order of the ids."""
+    """Return the published versions of each experiment, in the order of the ids.
+
+    What cannot be read counts as never published, so that one damaged entry hides no other.
+    """
     async with client.pipeline(transaction=False) as pipe:
         for experiment_id in experiment_ids:
             pipe.hmget(keys.experiment(experiment_id), "sealed:version", "posterior:version", "config:version")
-        rows = await pipe.execute()
-    return [Versions(*map(_version, row)) for row in rows]
+        rows = await pipe.execute(raise_on_error=False)
+    return [_versions(row) for row in rows]
 
 
 async def load_index(client: Client) -> dict[int, IndexEntry]:
-    """Return all experiments that have started, by number."""
+    """Return all experiments that have started, by number. Entries that cannot be read are left out."""
     index = {}
     for field, value in (await read_hash(client, keys.INDEX)).items():
         if not field.endswith((b":version", _CHANGES)):
-            state, experiment_id = value.decode().split(" ", 1)
-            index[int(field)] = IndexEntry(experiment_id, ExperimentState(state))
+            try:
+                state, experiment_id = value.decode().split(" ", 1)
+                index[int(field)] = IndexEntry(experiment_id, ExperimentState(state))
+            except ValueError as error:  # UnicodeDecodeError is one
+                log.error("index entry cannot be read", field=repr(field), error=repr(error))
     return index
 
 
@@ -107,5 +116,16 @@ async def count_index_changes(client: Client) -> int:
     return int(await client.hget(keys.INDEX, _CHANGES) or 0)
 
 
+def _versions(row: list[bytes | None] | Exception) -> Versions:
+    """Read a row of versions. Raises one of UNREACHABLE that came instead of it."""
+    if isinstance(row, UNREACHABLE):
+        raise row
+    return Versions(-1, -1, -1) if isinstance(row, Exception) else Versions(*map(_version, row))
+
+
 def _version(value: bytes | None) -> int:
-    return -1 if value is None else int(value)
+    """Return the number of a version, -1 if there is none that can be read."""
+    try:
+        return -1 if value is None else int(value)
+    except ValueError:
+        return -1

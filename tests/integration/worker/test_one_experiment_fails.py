@@ -266,6 +266,25 @@ async def newer(service: Service, experiment_id: str, version: int) -> bool:
     return await version_of(service, experiment_id) > version
 
 
+async def test_damaged_entries_in_redis_hide_no_other(
+    service: Service, pool: asyncpg.Pool, redis: Redis, clock: Clock, faults: Faults
+) -> None:
+    for name in (_BAD, "worse", _GOOD):
+        await service.running(experiment_id=name)
+    await redis.hset(keys.experiment(_BAD), "posterior:version", "many")
+    await redis.set(keys.experiment("worse"), "not a hash")
+    await redis.hset(keys.INDEX, "\xff", "?")
+    await redis.hset(keys.INDEX, "1", "SOMETIMES bad")
+    versions = await published.load_versions(redis, [_BAD, "worse", _GOOD])
+    assert [each.posterior_version for each in versions][:2] == [-1, -1]
+    assert versions[2].revision > 0
+    assert {entry.experiment_id for entry in (await published.load_index(redis)).values()} == {"worse", _GOOD}
+    await redis.delete(keys.experiment(_GOOD))
+    secrets = load_secrets(service.settings.secrets_directory)
+    await Reconciler(pool, redis, secrets, clock, lambda _: None, faults).run_once()
+    assert await redis.exists(keys.experiment(_GOOD))
+
+
 async def test_faults_of_completed_experiments_are_over(
     service: Service, pool: asyncpg.Pool, redis: Redis, clock: Clock, faults: Faults
 ) -> None:
