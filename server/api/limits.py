@@ -11,6 +11,7 @@ _MOST_OTHER_FIELDS = 1_000  # of a batch, which this release does not know
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 _LONGEST_VARINT = 10
+_CONTINUES = 128  # a byte of a varint that is at least this is not its last
 
 
 def check_bytes(message: bytes, most: int) -> None:
@@ -26,19 +27,24 @@ def check_items(message: bytes, field: str, number: int) -> None:
     """
     if len(message) <= MOST_ITEMS:  # an item takes two bytes or more
         return
+    wanted = number << 3 | _BYTES
     items = others = position = 0
+    end = len(message)
     try:
-        while position < len(message):
-            tag, position = _varint(message, position)
-            if tag == number << 3 | _BYTES:
+        while position < end:
+            tag, size = message[position], message[position + 1]
+            if tag == wanted and size < _CONTINUES:  # as nearly all are
                 items += 1
+                position += 2 + size
             else:
-                others += 1
+                tag, position = _varint(message, position)
+                items += tag == wanted
+                others += tag != wanted
+                position = _skip(message, position, tag & 7)
             if items > MOST_ITEMS:
                 raise InvalidFieldError.of(field, f"must have at most {MOST_ITEMS:,} items, has more")
             if others > _MOST_OTHER_FIELDS:
                 raise MalformedRequestError(f"the request has more than {_MOST_OTHER_FIELDS:,} unknown fields")
-            position = _skip(message, position, tag & 7)
     except IndexError:
         raise MalformedRequestError("the request is cut off") from None
 
@@ -57,13 +63,10 @@ def _skip(message: bytes, position: int, wire_type: int) -> int:
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
     """Return a number, and where it ends. Raises IndexError, or MalformedRequestError if it is too long."""
-    byte = message[position]
-    if byte < 128:
-        return byte, position + 1
     value = 0
     for index in range(_LONGEST_VARINT):
         byte = message[position + index]
         value |= (byte & 127) << 7 * index
-        if byte < 128:
+        if byte < _CONTINUES:
             return value, position + index + 1
     raise MalformedRequestError("the request has a number that is too long")
