@@ -126,10 +126,10 @@ async def rotate(
     key = new_key()
     async with connection.transaction():
         old = await stored_keys.get_locked(connection, key_id)
+        if old is not None and old.replaced_by is not None:
+            raise InvalidFieldError.of("key_id", f"the key {key_id} was replaced already, by {old.replaced_by}")
         if old is None or old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
             raise InvalidFieldError.of("key_id", f"there is no key {key_id!r} that works")
-        if old.replaced_by is not None:
-            raise InvalidFieldError.of("key_id", f"the key {key_id} was replaced already, by {old.replaced_by}")
         if lifetime is None and old.expires_at is not None:
             lifetime = old.expires_at - old.created_at
         await stored_keys.insert(

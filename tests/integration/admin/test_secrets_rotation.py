@@ -1,5 +1,6 @@
 """The keyset gets a new primary key while users come: stored state is encrypted anew, and nothing is lost."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import asyncpg
 from redis.asyncio import Redis
 
-from server.maintenance.reencrypt import reencrypt
+from server.maintenance.reencrypt import Reencrypted, reencrypt
 from server.worker.reencryption import Reencryption
 from storage.encryption import Secrets, load_secrets, prepare_key, use_prepared_key
 from storage.postgres.pool import close_pool, connect, create_pool
 from storage.postgres.segmentation import cluster_models
 from storage.redis import api_keys, keys, published
+from storage.redis.client import create_client
+from tests.faults.installation import cli
 from tests.support.clusters import clustered
 from tests.support.segmentation import counts_agree, drained, load_on
 from tests.support.service import Service
@@ -114,3 +117,32 @@ async def prefix(redis: Redis, experiment_id: str) -> bytes:
     posterior = await redis.hget(keys.experiment(experiment_id), "posterior")
     assert posterior is not None
     return bytes(posterior[:5])
+
+
+async def test_with_external_stores_the_new_key_is_prepared_first(service: Service) -> None:
+    """Other machines may share the stores, and could not read what a key encrypts that they do not have."""
+    folder = service.settings.secrets_directory
+    dsn, url = service.settings.stores
+    variables = {"SAMPLIT_POSTGRES_DSN": dsn, "SAMPLIT_REDIS_URL": url, "SAMPLIT_DATA_DIR": str(folder.parent)}
+    before = (folder / "keyset.json").read_text()
+    early = await asyncio.to_thread(cli, "secrets", "rotate", **variables)
+    assert early.returncode == 1
+    assert "samplit secrets prepare" in early.stderr
+    assert (folder / "keyset.json").read_text() == before
+    prepared = await asyncio.to_thread(cli, "secrets", "prepare", **variables)
+    assert "copy the file to all other machines" in " ".join(prepared.stdout.split())
+    primary = service.secrets.primary_prefix
+    rotated = await asyncio.to_thread(cli, "secrets", "rotate", **variables)
+    assert rotated.returncode == 0, rotated.stderr
+    assert service.secrets.primary_prefix != primary
+    assert not (await reencrypt_again(service)).replaced
+
+
+async def reencrypt_again(service: Service) -> Reencrypted:
+    connection = await connect(service.settings.stores[0])
+    redis = create_client(service.settings.stores[1])
+    try:
+        return await reencrypt(connection, redis, service.secrets)
+    finally:
+        await redis.aclose()
+        await connection.close()
