@@ -59,7 +59,7 @@ async def test_a_key_expires_while_it_is_in_use(service: Service, clock: Clock, 
     clock.advance(minutes=59)
     assert await is_accepted(service, key)
     clock.advance(minutes=1)
-    await eventually(lambda: is_refused(service, key), seconds=5)
+    await eventually(lambda: is_refused(service, key))
     as_key = Service(service.application, service.allocation, service.services, service.settings, key.text)
     for call in (as_key.call("GetExperiment", experiment_id="cta"), as_key.allocate("cta", "user")):
         refusal = await refused(call)
@@ -97,7 +97,7 @@ async def test_a_new_key_replaces_an_old_one(service: Service, clock: Clock, dsn
     events = (await service.call("ListAuditEvents", action_prefix="key.rotated")).events
     assert [(event.after["key_id"], event.after["replaced_by"]) for event in events] == [(old.key_id, new.key_id)]
     clock.advance(hours=2)
-    await eventually(lambda: is_refused(service, old), seconds=5)
+    await eventually(lambda: is_refused(service, old))
     assert await is_accepted(service, new)
     await connection.close()
 
