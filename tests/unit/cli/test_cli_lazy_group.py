@@ -29,7 +29,7 @@ def test_each_command_imports_and_has_the_help_that_is_listed(command: LazyComma
 
 def test_names_are_listed_once_and_in_order() -> None:
     names = [command.name for command in SamplitGroup.lazy_commands]
-    assert len(set(names)) == len(names) == 21
+    assert len(set(names)) == len(names) == 24
     output = CliRunner().invoke(app, ["--help"]).output
     positions = [output.index(f"│ {name} ") for name in names]
     assert positions == sorted(positions)
@@ -48,7 +48,7 @@ def test_help_imports_neither_grpc_nor_a_command() -> None:
 
 def test_a_group_is_loaded_with_its_own_commands() -> None:
     group = next(command for command in SamplitGroup.lazy_commands if command.name == "keys").load()
-    assert list(group.commands) == ["create", "list", "revoke"]
+    assert list(group.commands) == ["create", "list", "rotate", "revoke"]
     assert "Show all keys, without their secrets." in CliRunner().invoke(app, ["keys", "--help"]).output
 
 
