@@ -191,6 +191,7 @@ class Connection(asyncio.Protocol):
                 if (
                     call is not None
                     and (handler := call.start) is not None
+                    and not call.is_complete
                     and shared.waiting < most_waiting
                     and (call.deadline is None or call.deadline > clock())
                 ):
