@@ -47,6 +47,19 @@ async def test_a_call_may_be_answered_later_and_only_once():
     assert client.shared.waiting == 0
 
 
+async def test_a_message_that_comes_again_starts_no_second_handler():
+    started: list[bytes] = []
+    client = Client({ECHO: immediate(lambda _, message: started.append(message))})
+    client.greet()
+    stream_id = client.begin()
+    client.data(stream_id, messages.pack(b"first"))
+    client.data(stream_id, messages.pack(b"second"))
+    assert started == [b"first"]
+    (reset,) = client.read()
+    assert (reset.kind, frames.NUMBER.unpack(reset.payload)[0]) == (frames.RST_STREAM, frames.ErrorCode.STREAM_CLOSED)
+    assert client.shared.waiting == 0
+
+
 async def test_a_cancelled_call_tells_its_handler_and_needs_no_answer():
     calls: list[Call] = []
     told: list[str] = []

@@ -8,11 +8,7 @@ the connection only where h2 objects too, or where one of our own limits says so
 import asyncio
 import os
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import StreamReset
-from h2.exceptions import ProtocolError
 from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +16,7 @@ from hypothesis import strategies as st
 from server.transport import Options
 from server.transport.http2 import frames
 from server.transport.rpc import messages
+from tests.unit.transport.judge import Judge
 from tests.unit.transport.support import HEADERS, Client, Frame
 
 _EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "120"))
@@ -97,32 +94,8 @@ class _Writer:
         return frames.frame(kind, flags, stream_id, content)  # type: ignore[arg-type]
 
 
-class _Judge:
-    """h2 in the role of the server, which only listens."""
-
-    def __init__(self) -> None:
-        self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=False))
-        self.h2.initiate_connection()
-        self.objected = False
-
-    @property
-    def is_undecided(self) -> bool:
-        """h2 looks at headers only once they are complete."""
-        return bool(self.h2.incoming_buffer._headers_buffer)
-
-    def take(self, data: bytes) -> None:
-        if self.objected:
-            return
-        try:
-            found = self.h2.receive_data(data)
-        except (ProtocolError, ValueError, IndexError):
-            self.objected = True
-        else:
-            self.objected = any(isinstance(event, StreamReset) for event in found)
-
-
 async def _run(steps: list[tuple[object, int, int, object]]) -> tuple[Client, list[Frame], bool]:
-    client, judge, writer = Client(options=Options(control_burst=50)), _Judge(), _Writer()
+    client, judge, writer = Client(options=Options(control_burst=50)), Judge(), _Writer()
     greeting = frames.PREFACE + frames.settings_frame({})
     client.send(greeting)
     judge.take(greeting)
