@@ -34,9 +34,12 @@ async def publish(client: Client, secrets: Secrets, active: Sequence[ActiveKey])
 
 
 async def are_published(client: Client, secrets: Secrets, active: Sequence[ActiveKey]) -> bool:
-    """Return whether exactly these keys are published, and encrypted with the primary key of the keyset."""
+    """Return whether exactly these keys are published in both forms, encrypted with the primary key of the keyset."""
+    wanted = {key.secret_hash for key in active}
     fields = await read_hash(client, keys.SEALED_API_KEYS)
-    if fields.keys() != {key.secret_hash for key in active} or any(map(secrets.is_outdated, fields.values())):
+    if fields.keys() != wanted or any(map(secrets.is_outdated, fields.values())):
+        return False
+    if (await read_hash(client, keys.API_KEYS)).keys() != wanted:
         return False
     try:
         return all(_open(secrets, key.secret_hash, fields[key.secret_hash]) == key for key in active)

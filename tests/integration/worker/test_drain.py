@@ -24,7 +24,7 @@ from storage.postgres.counts import dimensions, recount, traffic
 from storage.postgres.events.labels import Labeller
 from storage.postgres.experiments import posteriors
 from storage.postgres.pool import connect
-from storage.redis import keys
+from storage.redis import keys, published
 from storage.sealing import open_posterior
 from tests.conftest import Clock
 from tests.support.event_log import Log
@@ -260,17 +260,24 @@ async def test_redis_is_refilled_with_what_was_published(
     await service.allocate("cta", "u1")
     await service.learned("cta", 1)
 
-    async def published() -> dict[bytes, bytes]:
-        fields = await redis.hgetall(keys.experiment("cta"))
-        return {name: value for name, value in fields.items() if name != b"#changes"}
+    secrets = load_secrets(service.settings.secrets_directory)
 
-    before = await published()
+    async def read() -> tuple[Any, ...]:
+        """Return what a server reads: ciphertexts themselves differ each time."""
+        names = set(await redis.hkeys(keys.experiment("cta"))) - {b"#changes"}
+        found = await published.load(redis, secrets, "cta")
+        assert found is not None
+        assert found.posterior is not None
+        tables = found.posterior
+        return names, found.experiment, tables.version, tables.alpha.tolist(), tables.beta.tolist(), tables.rows
+
+    before = await read()
     await redis.delete(keys.experiment("cta"), keys.INDEX, keys.API_KEYS)
     ready = asyncio.Event()
     second = asyncio.create_task(run_worker(service.settings, clock, ready))
     await ready.wait()
     second.cancel()
-    assert await published() == before
+    assert await read() == before
     assert await redis.exists(keys.INDEX, keys.API_KEYS) == 2
 
 
