@@ -8,7 +8,7 @@ from typing import cast
 
 import asyncpg
 
-from allocator.errors import ExperimentExistsError, ExperimentNotFoundError, InvalidFieldError
+from allocator.errors import ExperimentExistsError, ExperimentNotFoundError
 from allocator.experiment import (
     Experiment,
     ExperimentDraft,
@@ -60,11 +60,7 @@ class Progress:
 
 
 async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) -> Experiment:
-    """Store a draft, and return the experiment. Call it in a transaction.
-
-    Raises ExperimentExistsError, and InvalidFieldError if PostgreSQL does not know the time zone.
-    """
-    await check_time_zone(connection, draft.time_zone)
+    """Store a draft, and return the experiment. Call it in a transaction. Raises ExperimentExistsError."""
     control = next(v.number for v in draft.variants if v.variant_id == draft.control_variant_id)
     try:
         number: int = await connection.fetchval(
@@ -112,17 +108,16 @@ async def insert(connection: Connection, draft: ExperimentDraft, now: datetime) 
     return cast("Experiment", await get(connection, draft.experiment_id))
 
 
-async def check_time_zone(connection: Connection, name: str) -> None:
-    """Check that PostgreSQL knows a time zone: its statements find the days of an experiment by it.
+async def knows_time_zone(connection: Connection, name: str) -> bool:
+    """Return whether PostgreSQL knows a time zone: its statements find the days of an experiment by it.
 
-    Raises InvalidFieldError.
+    If it does not, the caller's transaction cannot go on.
     """
     try:
         await connection.fetchval("SELECT now() AT TIME ZONE $1", name)
     except asyncpg.InvalidParameterValueError:
-        raise InvalidFieldError.of(
-            "experiment.time_zone", f"must be a time zone that PostgreSQL knows, is {name!r}"
-        ) from None
+        return False
+    return True
 
 
 async def get(connection: Connection, experiment_id: str, *, lock: bool = False) -> Experiment | None:

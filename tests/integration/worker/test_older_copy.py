@@ -93,7 +93,7 @@ async def test_a_restart_of_redis_renews_the_epoch(
 
 async def test_two_installations_do_not_share_a_redis(service: Service, settings: Settings, clock: Any) -> None:
     """Another database with the same secrets, as of a copy for tests, is another installation."""
-    dsn, url = settings.stores
+    dsn, _ = settings.stores
     connection = await connect(dsn)
     await connection.execute("UPDATE installation SET installation_id = gen_random_uuid()")
     await connection.close()

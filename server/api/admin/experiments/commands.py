@@ -58,6 +58,7 @@ class ExperimentCommands:
 
         async def insert(connection: Connection) -> Experiment:
             now = self._clock()
+            await _check_time_zone(connection, draft.time_zone)
             stored = await experiments.insert(connection, draft, now)
             await _record(connection, "experiment.create", None, stored, now)
             return stored
@@ -73,7 +74,7 @@ class ExperimentCommands:
             after = apply_update(before, message, list(request.update_mask.paths))
             now = self._clock()
             if after.time_zone != before.time_zone:
-                await experiments.check_time_zone(connection, after.time_zone)
+                await _check_time_zone(connection, after.time_zone)
             if after.maturity_seconds != before.maturity_seconds:
                 await maturity.store(connection, before.number, after.maturity_seconds, now)
             stored = await experiments.update(connection, after, now)
@@ -126,6 +127,11 @@ class ExperimentCommands:
             return changed, response(experiment=experiment_message(changed))
 
         return await self._writes(request, change_and_answer, response)
+
+
+async def _check_time_zone(connection: Connection, name: str) -> None:
+    if not await experiments.knows_time_zone(connection, name):
+        raise InvalidFieldError.of("experiment.time_zone", f"must be a time zone that PostgreSQL knows, is {name!r}")
 
 
 async def _record(
