@@ -18,7 +18,7 @@ from server.cli.bearer import BearerKey
 from server.cli.errors import CommandError
 from server.cli.problems import describe_call
 from server.cli.settings import load_settings
-from server.runtime.endpoints import read_endpoints
+from server.runtime.supervision.endpoints import read_endpoints
 from server.settings import LOOPBACK
 
 Stub = TypeVar("Stub")

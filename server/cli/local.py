@@ -6,8 +6,8 @@ from typing import TypeVar
 from allocator.errors import SamplitError
 from server.cli.errors import CommandError
 from server.runtime.certificates import CertificateError
-from server.runtime.children import ChildFailedError
-from server.runtime.ports import PortInUseError
+from server.runtime.supervision.children import ChildFailedError
+from server.runtime.supervision.ports import PortInUseError
 from storage.encryption import SecretsUnusableError
 from storage.engines.errors import EmbeddedError
 

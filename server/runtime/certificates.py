@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from server.runtime.endpoints import connectable
+from server.runtime.supervision.endpoints import connectable
 from server.settings import Settings
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from allocator.errors import SamplitError
 from server.clock import system_clock
 from server.logs import capture_native_lines, configure_logs
-from server.runtime.children import STANDBY
+from server.runtime.supervision.children import STANDBY
 from server.settings import Settings
 from server.tasks import end
 from storage.encryption import SecretsUnusableError

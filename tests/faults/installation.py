@@ -21,7 +21,7 @@ from samplit.admin.v1.experiment_service_pb2_grpc import ExperimentServiceStub
 from samplit.admin.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
-from server.runtime.endpoints import Endpoints, read_endpoints
+from server.runtime.supervision.endpoints import Endpoints, read_endpoints
 from tests.support.waiting import PATIENCE_SECONDS
 
 SAMPLIT = [sys.executable, "-m", "server.cli"]

@@ -17,7 +17,7 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1.allocation_service_pb2_grpc import AllocationServiceStub
 
 from allocator.hashing import user_key
-from server.runtime.endpoints import Endpoints
+from server.runtime.supervision.endpoints import Endpoints
 from storage.encryption import load_secrets
 from storage.engines.embedded import find_running
 from storage.redis import keys

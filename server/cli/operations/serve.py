@@ -12,8 +12,8 @@ from server.cli.options import DataDirectory
 from server.cli.settings import load_settings
 from server.cli.views.greeting import greet
 from server.logs import configure_logs
-from server.runtime.endpoints import Endpoints
-from server.runtime.supervisor import Supervisor
+from server.runtime.supervision.endpoints import Endpoints
+from server.runtime.supervision.supervisor import Supervisor
 
 console = Console()
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from server.cli.options import DataDirectory
 from server.cli.settings import load_settings, need_external_stores
 from server.clock import system_clock
 from server.logs import configure_logs
-from server.runtime.scrape import serving
+from server.runtime.supervision.scrape import serving
 from server.runtime.worker import run_worker
 from server.settings import Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from server.runtime.endpoints import Endpoints
+from server.runtime.supervision.endpoints import Endpoints
 from server.settings import Settings
 
 

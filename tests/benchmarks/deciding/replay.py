@@ -161,7 +161,7 @@ def _killed(installation: Installation, runner: asyncio.Runner, users: list[Logg
 
 
 async def _kill(installation: Installation) -> tuple[str, str]:
-    from server.runtime.endpoints import read_endpoints
+    from server.runtime.supervision.endpoints import read_endpoints
 
     endpoints = read_endpoints(installation.path / "server.json")
     assert endpoints is not None

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import uvloop
 
-from server.runtime.endpoints import Endpoints, read_endpoints
+from server.runtime.supervision.endpoints import Endpoints, read_endpoints
 from storage.engines.embedded import find_running
 from storage.postgres.pool import SCHEMA
 from tests.benchmarks.load.generator import open_loop

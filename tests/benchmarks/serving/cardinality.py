@@ -11,7 +11,7 @@ from samplit.admin.v1 import experiment_service_pb2 as admin
 from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
-from server.runtime.endpoints import read_endpoints
+from server.runtime.supervision.endpoints import read_endpoints
 from storage.engines.embedded import find_running
 from storage.postgres.pool import connect
 from storage.redis import keys, segment_registry, streams

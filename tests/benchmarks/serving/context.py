@@ -14,7 +14,7 @@ from samplit.allocation.v1 import allocation_service_pb2 as pb
 from samplit.allocation.v1 import context_pb2
 
 from allocator.context import Web, extract
-from server.runtime.endpoints import read_endpoints
+from server.runtime.supervision.endpoints import read_endpoints
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed.installation import running
 from tests.faults.installation import Client, Installation

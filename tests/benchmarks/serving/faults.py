@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from server.runtime.endpoints import read_endpoints
+from server.runtime.supervision.endpoints import read_endpoints
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed.installation import running
 from tests.faults.disasters import undergo_damaged_file, undergo_full_disk, undergo_older_copy

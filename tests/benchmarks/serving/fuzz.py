@@ -11,7 +11,7 @@ import psutil
 import uvloop
 from samplit.admin.v1 import experiment_service_pb2 as admin
 
-from server.runtime.endpoints import Endpoints
+from server.runtime.supervision.endpoints import Endpoints
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed.installation import started
 from tests.faults.installation import Client

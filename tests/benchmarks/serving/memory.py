@@ -11,7 +11,7 @@ import numpy as np
 import uvloop
 
 from allocator.experiment import Group, Reason
-from server.runtime.endpoints import read_endpoints
+from server.runtime.supervision.endpoints import read_endpoints
 from server.tasks import end
 from storage.events import AssignmentEvent
 from storage.records import RECORD, Found, Lookup, PackedRecord

@@ -6,7 +6,7 @@ import asyncpg
 import numpy as np
 import uvloop
 
-from server.runtime.endpoints import Endpoints, read_endpoints
+from server.runtime.supervision.endpoints import Endpoints, read_endpoints
 from storage.engines.embedded import find_running
 from tests.benchmarks.load import messages
 from tests.benchmarks.load.generator import Outcome, closed_loop

@@ -3,7 +3,7 @@
 import psutil
 import uvloop
 
-from server.runtime.endpoints import Endpoints, read_endpoints
+from server.runtime.supervision.endpoints import Endpoints, read_endpoints
 from tests.benchmarks.load.program import Report, send
 from tests.benchmarks.row import Row
 from tests.benchmarks.testbed.installation import running

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from server.runtime.endpoints import Endpoints
+from server.runtime.supervision.endpoints import Endpoints
 from tests.faults.installation import Installation
 
 

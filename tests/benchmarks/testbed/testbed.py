@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from samplit.admin.v1 import clustering_service_pb2, experiment_pb2, segmentation_service_pb2
 from samplit.admin.v1 import experiment_service_pb2 as admin
 
-from server.runtime.endpoints import Endpoints
+from server.runtime.supervision.endpoints import Endpoints
 from tests.benchmarks.load import messages
 from tests.benchmarks.load.generator import Outcome, closed_loop, connected
 from tests.benchmarks.load.http2 import Connection

@@ -26,7 +26,7 @@ from server.cli.durations import parse_seconds
 from server.cli.errors import CommandError
 from server.cli.problems import describe_status
 from server.cli.views.results import results_table
-from server.runtime.endpoints import Endpoints, write_endpoints
+from server.runtime.supervision.endpoints import Endpoints, write_endpoints
 
 
 class Script(ExperimentServiceServicer):

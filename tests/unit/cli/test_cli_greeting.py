@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from server.cli.views.greeting import greet
-from server.runtime.endpoints import Endpoints
+from server.runtime.supervision.endpoints import Endpoints
 from server.settings import Settings
 
 KEY = "samplit_5f0c2a9b_secret"

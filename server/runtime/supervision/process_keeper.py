@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import structlog
 
-from server.runtime.children import Child, ChildFailedError
-from server.runtime.standby import Standby
+from server.runtime.supervision.children import Child, ChildFailedError
+from server.runtime.supervision.standby import Standby
 from storage.engines.directory import DataDirectory
 
 log = structlog.get_logger()

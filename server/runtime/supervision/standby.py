@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from server.runtime.children import STANDBY, ChildFailedError, run_process
+from server.runtime.supervision.children import STANDBY, ChildFailedError, run_process
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 10.0

@@ -11,13 +11,13 @@ from functools import partial
 import structlog
 
 from server.clock import system_clock
-from server.runtime import ports, scrape
 from server.runtime.bootstrap import prepare_stores
 from server.runtime.certificates import Trust, check_certificate
-from server.runtime.disk_guard import DiskGuard
-from server.runtime.endpoints import Endpoints, connectable, join_host, write_endpoints
-from server.runtime.process_keeper import Keeper, insist
-from server.runtime.standby import Standby
+from server.runtime.supervision import ports, scrape
+from server.runtime.supervision.disk_guard import DiskGuard
+from server.runtime.supervision.endpoints import Endpoints, connectable, join_host, write_endpoints
+from server.runtime.supervision.process_keeper import Keeper, insist
+from server.runtime.supervision.standby import Standby
 from server.settings import Settings
 from server.tasks import end
 from storage.engines.directory import DataDirectory

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from server.runtime.ports import PortInUseError
+from server.runtime.supervision.ports import PortInUseError
 from server.settings import Settings
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # a process that imports prometheus_client with it writes files there
