@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvloop
 
-from server.runtime.endpoints import Endpoints, read_endpoints
+from server.runtime.supervision.endpoints import Endpoints, read_endpoints
 from tests.benchmarks.row import Row
 from tests.benchmarks.serving.hot_path import batches, growth, latency, processes, security, throughput
 from tests.benchmarks.serving.hot_path.bench import Bench
