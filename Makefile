@@ -8,16 +8,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test lint format demo proto docs figures figure load lock
+.PHONY: help run test test-clients lint format demo proto docs figures figure load lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(INSTALLED) ## install, and start the server on embedded PostgreSQL and Valkey
 	$(BIN)/samplit serve
 
 test: .venv/.dev ## install, and run the tests
 	$(BIN)/pytest
+
+test-clients: .venv/.dev ## build clients in Go, Java and JavaScript, where their tools are, and call the server with them
+	$(BIN)/pytest --numprocesses=2 -m clients tests/interop
 
 lint: .venv/.dev ## ruff, mypy, import contracts, buf lint and buf breaking, and the documentation
 	$(BIN)/ruff check

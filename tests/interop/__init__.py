@@ -1,0 +1,1 @@
+"""Clients of other languages and libraries, against server/transport and against Samplit: `make test-clients`."""
