@@ -135,7 +135,7 @@ class Report:
     @property
     def rate(self) -> float:
         """Return the answers a second, of any status."""
-        return self.calls / self.seconds
+        return self.calls / self.seconds if self.calls else 0.0  # the server stood still all the time
 
     @classmethod
     def merged(cls, parts: Sequence[dict[str, Any]]) -> "Report":
