@@ -13,8 +13,6 @@ from prometheus_client.registry import Collector
 from server.runtime.supervision.ports import PortInUseError
 from server.settings import Settings
 
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # a process that imports prometheus_client with it writes files there
-
 
 class Processes(Collector):
     """Sums the metrics of all processes that write into a folder. Gauges of processes that have ended do not count."""

@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from server import metric_files
 from server.clock import system_clock
 from server.runtime.bootstrap import prepare_stores
 from server.runtime.certificates import Trust, check_certificate
@@ -111,7 +112,7 @@ class Supervisor:
         )
         environment = settings.environment() | {"SAMPLIT_PORT": str(allocation), "SAMPLIT_ADMIN_PORT": str(admin)}
         if metrics is not None:
-            environment[scrape.FOLDER_VARIABLE] = str(settings.metrics_directory.absolute())
+            environment[metric_files.FOLDER_VARIABLE] = str(settings.metrics_directory.absolute())
         return endpoints, environment
 
     async def _start_stores(

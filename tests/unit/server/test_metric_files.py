@@ -53,3 +53,19 @@ def test_a_process_outlives_a_full_disk(begins_full: bool) -> None:
     except NoSmallDiskError as error:
         pytest.skip(str(error))
     assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr
+
+
+def test_an_observation_asks_the_system_for_no_process_id(tmp_path: Path) -> None:
+    process = """
+import os
+from server import metrics
+times = metrics.CallTimes("AllocateUser")
+times.observe("OK", 0.1)
+os.getpid = None  # the library's own classes would call it
+import prometheus_client.values
+times.observe("OK", 0.1)
+metrics.returning_users.inc()
+"""
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", process], env=environment, check=True)
+    assert list(tmp_path.glob("histogram_*.db"))
