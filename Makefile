@@ -47,7 +47,7 @@ docs: .venv/.dev ## build the documentation site into build/site
 figures: .venv/.dev ## list the figures that can be regenerated
 	$(BIN)/python -m tests.benchmarks
 
-figure: $(if $(filter kernels,$(NAME)),.venv/.figures,.venv/.dev) ## regenerate one: make figure NAME=replay
+figure: $(if $(filter kernels frames,$(NAME)),.venv/.figures,.venv/.dev) ## regenerate one: make figure NAME=replay
 	$(BIN)/python -m tests.benchmarks $(NAME)
 
 load: .venv/.dev ## send load to a running server: make load ARGS='--rate 500 --seconds 10'; ARGS=--help lists them
@@ -89,7 +89,7 @@ $(INSTALLED): pyproject.toml hatch_build.py $(shell find protos -name '*.proto' 
 	@touch $@
 
 .venv/.figures: requirements-figures.txt | .venv/.dev
-	@echo "== Installing mabwiser into .venv, which this figure compares with: 10 packages, 37 MB to download, 120 MB on disk"
+	@echo "== Installing mabwiser and atheris into .venv, which figures need: 11 packages, 72 MB to download, 220 MB on disk"
 	@$(LOCKED_INSTALL) requirements-figures.txt
 	@touch $@
 

@@ -2,19 +2,24 @@
 
 Nothing may leave the transport as an exception, take long, or be kept. Where the package h2 finds nothing to object to,
 the connection may only end for one of our own limits. `FRAMES=100000` sends fewer, `SEED=7` others. A connection where
-something went wrong is printed: `CONNECTION=1000000042` repeats it alone.
+something went wrong is printed: `CONNECTION=1000000042` repeats it alone. Then atheris chooses frames by the code that
+they reach, for `GUIDED_SECONDS`.
 """
 
 import asyncio
 import gc
 import itertools
+import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -39,13 +44,28 @@ _VARIANTS = 20  # of a recording, which costs more to make than to send
 _MOST_SHOWN = 20
 _MUTATIONS = (0, 1, 1, 2, 4, 10)
 _GREETING = frames.PREFACE + frames.settings_frame({})
+_GUIDED_SECONDS = int(os.environ.get("GUIDED_SECONDS", "120"))
 _STRICTER = (b"RST_STREAM on an idle stream",)  # RFC 9113 §6.4 forbids it, and h2 lets it pass
 _LEGAL_ENDS = (ErrorCode.NO_ERROR, ErrorCode.ENHANCE_YOUR_CALM)  # our own limits, and a drain
 
 
 def rows() -> list[Row]:
     """Return what was sent, and what went wrong."""
-    return uvloop.run(_run())
+    return uvloop.run(_run()) + _guided_rows()
+
+
+def _guided_rows() -> list[Row]:
+    """Return what frames did that atheris chose, where it is installed."""
+    if find_spec("atheris") is None:
+        return []
+    command = [sys.executable, str(Path(__file__).with_name("guided.py")), str(_GUIDED_SECONDS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    runs, sent = (reports[-1]["runs"], reports[-1]["frames"]) if reports else (0, 0)
+    if done.returncode:
+        print(done.stdout[-2000:], done.stderr[-2000:])  # noqa: T201
+    what = f"{sent:,} in {runs:,} connections, {_GUIDED_SECONDS} s"
+    return [Row("failures by frames that coverage chose", "0", what, done.returncode, "", "0", not done.returncode)]
 
 
 async def _run() -> list[Row]:
