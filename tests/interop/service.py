@@ -27,7 +27,7 @@ class Served:
 
     def __init__(self, options: Options, address: str, *, reuse_port: bool) -> None:
         self.failures: list[tuple[str, Exception]] = []
-        self.cancelled = 0
+        self.running = self.cancelled = 0  # handlers
         self.compressed = 0  # requests
         self.server = Server(self._methods(), options, report=lambda path, error: self.failures.append((path, error)))
         self.port = self.server.listen(address, reuse_port=reuse_port)
@@ -58,12 +58,15 @@ class Served:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count a handler that is cancelled."""
+        """Count a handler that runs, and whether it is cancelled."""
+        self.running += 1
         try:
             yield
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.running -= 1
 
 
 @asynccontextmanager
