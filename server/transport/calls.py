@@ -55,9 +55,10 @@ class Calls:
             requests.decode(block)
             self._remember(stream_id)
             return
-        request = requests.read(block)
         if len(self.open) >= self._options.most_streams:
+            requests.decode(block)  # but do not ask who calls
             raise StreamError(ErrorCode.REFUSED_STREAM)
+        request = requests.read(block)
         call = self.open[stream_id] = Call(self, stream_id, request)
         if request.timeout is not None:
             call.deadline = self._shared.clock() + request.timeout

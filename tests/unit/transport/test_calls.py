@@ -207,6 +207,31 @@ async def test_a_refusal_stands_for_a_second():
     assert client.status() == "0"
 
 
+async def test_nobody_asks_who_opens_too_many_streams():
+    asked: list[str] = []
+
+    async def find() -> None:
+        """Take time, as a hook does that asks a store."""
+
+    def authorise(path: str, *_: object) -> object:
+        asked.append(path)
+        return find()
+
+    client = Client(options=Options(most_streams=1), authorise=authorise)
+    client.greet()
+    client.begin()
+    client.begin(("x-new", "1"))
+    (refused,) = client.read()
+    assert (refused.kind, frames.NUMBER.unpack(refused.payload)[0]) == (frames.RST_STREAM, 7)
+    assert asked == [ECHO]
+    client.data(1, messages.pack(b"x"))
+    await turn()
+    assert client.status() == "0"
+    client.call(b"x", ("x-new", "1"))  # the refused block is in the table of headers
+    await turn()
+    assert client.status() == "0"
+
+
 async def test_defects_of_handlers_and_hooks_are_contained():
     async def bad_metadata(_: Call, __: bytes) -> bytes:
         raise StatusError(Code.INTERNAL, "", b"", [("Upper", "x")])

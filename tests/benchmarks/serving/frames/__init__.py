@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from functools import lru_cache
 from importlib.util import find_spec
@@ -166,6 +167,11 @@ class _Fuzz:
         def unraisable(what: "sys.UnraisableHookArgs") -> None:
             self.target.failures[f"{what.exc_value!r}"] += 1
 
+        def warned(message: Warning | str, *_: object) -> None:
+            self.target.failures[f"{message}"] += 1
+
+        warnings.showwarning = warned  # type: ignore[assignment]
+        warnings.simplefilter("always", RuntimeWarning)  # such as a coroutine that nobody awaits
         signal.signal(signal.SIGVTALRM, hang)
         asyncio.get_running_loop().set_exception_handler(note)
         sys.unraisablehook = unraisable
