@@ -17,7 +17,7 @@ _SERVING = {
     "cardinality": "100,000 random values of a dimension: segments, memory and latency afterwards (2 minutes)",
     "hot-path": "calls against no-ops of gRPC: throughput, CPU, latency, modes, batches, TLS, growth (35 minutes); "
     "PARTS=throughput,latency measures these parts alone",
-    "frames": "ten million frames of clients, most of them illegal: exceptions, hangs, leaks (20 minutes; "
+    "frames": "ten million frames of clients, most of them illegal: exceptions, hangs, leaks (12 minutes; "
     "installs atheris); FRAMES=100000 sends fewer",
     "overload": "three times the calls that a server can answer: calls answered in time, latency, memory (3 minutes)",
     "faults": "25 kills, a full disk, a damaged file, an older copy of Redis: what is lost or doubled (5 minutes)",

@@ -25,6 +25,20 @@ from tests.unit.transport.support import FakeTransport
 PATHS = ("/t.T/Now", "/t.T/Later", "/t.T/Task", "/t.T/Long", "/t.T/Many", "/t.T/Chat", "/t.T/Fail", "/t.T/None")
 
 
+class _Transport(FakeTransport):
+    """Ignores what is written after it was aborted, as transports do until they have told the connection."""
+
+    is_aborted = False
+
+    def write(self, data: bytes) -> None:
+        if not self.is_aborted:
+            super().write(data)
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        super().abort()
+
+
 class Target:
     """Connections one after the other, which share what those of a server share."""
 
@@ -37,7 +51,7 @@ class Target:
     def connect(self) -> "Connection":
         """Return a connection that nobody has sent anything on."""
         connection = Connection(self.shared, lambda _: True, lambda _: None)
-        connection.connection_made(FakeTransport())  # type: ignore[arg-type]
+        connection.connection_made(_Transport())  # type: ignore[arg-type]
         return connection
 
     def is_over(self, connection: Connection) -> bool:
