@@ -61,6 +61,8 @@ class Load:
         while not self._stopping:
             user = next(self._users)
             answer = await allocate(self._client, user)
+            if not answer.assignment_id:  # Redis was slow, while the backup kept the disk busy: nothing is recorded
+                continue
             self.variants[user] = answer.variant_id
             if len(self.variants) % 3 == 0:
                 request = pb.RecordConversionRequest(assignment_id=answer.assignment_id, event_id="e")

@@ -1,5 +1,6 @@
 """Segmentation that is recommended, accepted or dismissed, turned on, measured, and turned off by itself."""
 
+import asyncio
 from datetime import timedelta
 
 from grpc import StatusCode as Code
@@ -28,6 +29,7 @@ from tests.support.recommendations import (
 )
 from tests.support.service import Service
 from tests.support.status import refused
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def test_nothing_is_recommended_without_traffic_or_evidence(service: Service, worker: None, clock: Clock) -> None:
@@ -206,7 +208,10 @@ async def test_a_winner_for_everyone_finishes_the_experiment(service: Service, w
     days = await begin(service, clock)
     for _ in range(7):
         await days.day(400, B_IS_BEST, parts=1)
-    (found,) = (await days.check()).recommendations
+    async with asyncio.timeout(PATIENCE_SECONDS):  # on a busy machine the last users are counted a little later
+        while not (recommended := (await days.check()).recommendations):
+            await asyncio.sleep(0.1)
+    (found,) = recommended
     assert found.kind == pb.RECOMMENDATION_KIND_FINISH
     assert found.winner_variant_id == "b"
     await service.call("AcceptRecommendation", recommendation_id=found.recommendation_id)
