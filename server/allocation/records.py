@@ -47,7 +47,6 @@ class Records:
         self._conversions = [
             Coalescer(partial(self._convert, s), connection.spin_for_reply) for s, connection in enumerate(connections)
         ]
-
         self._searches = [Coalescer(partial(self._search, s)) for s in range(self._shards)]
 
     def adopt(self, epochs: Sequence[bytes]) -> None:

@@ -16,6 +16,7 @@ from server.api.transport import Authorisation, describe
 from server.api.wire_services.reflection import Reflection
 from server.runtime import listeners
 from server.runtime.grpc_servers import Health, listen, server_options
+from server.runtime.supervision.endpoints import join_host
 from server.settings import Settings
 from server.transport import Options, Server, server_context
 from server.transport.rpc.methods import Method
@@ -66,7 +67,7 @@ class TransportServer:
         )
         self._server = Server(methods, options, Authorisation(authenticator, SCOPES))
         authenticator.on_change(self._server.forget_authorisations)
-        self.port = self._server.listen(_address(settings), reuse_port=True)
+        self.port = self._server.listen(join_host(settings.host, settings.port), reuse_port=True)
 
     async def start(self) -> None:
         """Accept connections."""
@@ -120,7 +121,3 @@ async def leave_grpcio(port: int) -> None:
     listeners.close({port})
     while listeners.are_connected({port}):  # noqa: ASYNC110 (the kernel tells nobody)
         await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _address(settings: Settings) -> str:
-    return f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"

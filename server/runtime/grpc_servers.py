@@ -8,6 +8,7 @@ from server.api.limits import MOST_BYTES
 from server.api.wire_services import grpcio
 from server.api.wire_services import health as health_service
 from server.api.wire_services.reflection import Reflection
+from server.runtime.supervision.endpoints import join_host
 from server.settings import Settings
 from server.transport import Method
 
@@ -41,7 +42,7 @@ def listen(server: grpc.aio.Server, services: Sequence[str], health: "Health", s
     """
     grpcio.add_health(server, health.service)
     grpcio.add_reflection(server, Reflection((*services, health.name)))
-    address = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
+    address = join_host(settings.host, port)
     if settings.tls_certificate_file and settings.tls_private_key_file:
         pair = settings.tls_private_key_file.read_bytes(), settings.tls_certificate_file.read_bytes()
         bound: int = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
